@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* source.h: the phase machine of the side that has the guest. Pure; stepped by the control thread or a simulator. */
+#pragma once
+
+#include "core/decide/converge.h"
+#include "core/decide/step.h"
+
+/* What is awaited: finer than the phases the embedder sees. */
+enum source_state {
+	SOURCE_NEW,
+	SOURCE_DIALLING,
+	SOURCE_OFFERED,   /* HELLO sent */
+	SOURCE_GATHERING, /* streams connect */
+	SOURCE_ARMING,
+	SOURCE_ROUND,    /* senders at work */
+	SOURCE_COUNTING, /* a full sync, to judge */
+	SOURCE_RESTING,  /* so little is dirty that the next round waits a moment */
+	SOURCE_SETTLING, /* until the destination has landed all: the wire is empty when the guest is stopped */
+	SOURCE_PAUSING,
+	SOURCE_SAVING,
+	SOURCE_FINAL_SYNC,
+	SOURCE_LAST_ROUND, /* and then its closing sync */
+	SOURCE_WAIT_READY,
+	SOURCE_RELEASING,
+	SOURCE_WAIT_RUNNING, /* GO was handed to the transport: never runs the guest by itself from here on */
+	SOURCE_TURNING_BACK, /* downtime guard: resuming, then active again */
+	SOURCE_GIVING_UP,    /* resuming, then failed or cancelled */
+	SOURCE_LINGERING,    /* completed; the link is there for messages */
+	SOURCE_DOUBT,
+	SOURCE_RECLAIMING, /* the operator said run: resuming */
+	SOURCE_ENDED,
+};
+
+struct source {
+	enum source_state state;
+	enum sluice_phase phase;
+	struct deadline deadline;
+	struct converge converge;
+	uint64_t started_ns, active_ns, ended_ns;
+	uint32_t round;  /* open or last one */
+	uint32_t landed; /* that passed the destination's gate */
+	uint64_t round_opened_ns, round_pages_before, round_sync_ns, round_dirty;
+	uint64_t moved_bytes, progress_ns; /* the wire last carried something then */
+	uint64_t final_remaining;
+	bool last_sent;          /* the last round: its closing sync is awaited */
+	uint32_t closing_rounds; /* further last rounds that closing syncs asked for */
+	uint32_t device_tries;
+	uint64_t state_bytes;
+	/* The switchover, as measured. */
+	uint64_t pause_ns, paused_ns, saved_ns, synced_ns, sent_ns, ready_ns, running_ns;
+	double expected_ms;
+	struct stream_loss loss;
+	/* Set when giving up: what it ends in. */
+	enum sluice_phase ends_in;
+	enum sluice_request pending; /* asked of the embedder and not answered; 0: none */
+	bool guest_stopped;          /* a pause was asked for and not undone */
+	bool link_up, streams_up;
+	int error_code;
+	uint32_t error_phase;
+};
+
+void source_init(struct source *source);
+/* One input, at most ACTIONS_MAX actions. */
+void source_step(struct source *source, const struct input *input, struct actions *actions);
+/* Can the session still be cancelled (nothing was promised to the destination)? */
+bool source_cancellable(const struct source *source);

@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* step.h: the vocabulary of the deciding code: what can happen (inputs) and what is to be done (actions).
+ *
+ * source_step() and destination_step() take one input and append actions. They do no I/O, read no clock, take no lock and
+ * start no thread: the control thread carries their actions out, in order, and so does a simulator. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "core/decide/message.h"
+#include "core/sluice.h"
+
+enum input_type {
+	INPUT_START,
+	INPUT_MESSAGE,      /* message; code, text: what an offer, an answer or a section table does not pass checks for */
+	INPUT_LINK_UP,      /* source: greeted */
+	INPUT_LINK_LOST,    /* code, text */
+	INPUT_STREAM_UP,    /* destination: value streams have greeted so far */
+	INPUT_STREAM_LOST,  /* stream, code, text */
+	INPUT_ARMED,        /* code: the tracker is started */
+	INPUT_ROUND_SENT,   /* round: every sender has marked it */
+	INPUT_SYNCED,       /* remaining: dirty pages now; code */
+	INPUT_LANDED,       /* destination: round has passed the gate */
+	INPUT_STATE_LANDED, /* destination: every section of `round`'s state is complete in length */
+	INPUT_DONE,         /* request, code */
+	INPUT_CANCEL,
+	INPUT_CLOSE,
+	INPUT_RESOLVE, /* value: 1 run, 0 discard */
+	INPUT_TICK,    /* only the time */
+};
+
+/* Parameters as they are at this input: they may change while migrating. */
+struct params {
+	uint64_t downtime_limit_ms, timeout_ms, callback_ms, connect_ms;
+};
+
+struct input {
+	enum input_type type;
+	uint64_t now_ns;
+	struct params params;
+	int code;
+	const char *text;
+	int stream;
+	uint32_t round;
+	uint32_t value;
+	enum sluice_request request;
+	/* INPUT_ROUND_SENT, INPUT_SYNCED: as far as counted */
+	uint64_t pages, nonzero_pages; /* sent in this session */
+	uint64_t moved_bytes;          /* sent and landed so far, all inputs: changes while anything moves */
+	uint64_t remaining;            /* dirty pages now: INPUT_SYNCED; in the last round INPUT_ROUND_SENT too */
+	uint64_t found;                /* pages that syncs found newly dirty since the round opened */
+	uint64_t sync_ns;              /* what they took */
+	uint64_t state_bytes;          /* INPUT_DONE of save: what is to travel */
+	const struct message *message;
+};
+
+enum action_type {
+	ACTION_PHASE,         /* phase: tell the embedder */
+	ACTION_ERROR,         /* code, stream, text: keep the first */
+	ACTION_DIAL,          /* source: connect the link */
+	ACTION_SEND,          /* message_type, code, text; the attempt, and all of HELLO, WELCOME, SWITCHOVER, are filled in */
+	ACTION_ADOPT,         /* source: take what WELCOME agreed on */
+	ACTION_STREAMS_START, /* source: the pool; destination: take greeted streams */
+	ACTION_STREAMS_STOP,
+	ACTION_ARM,         /* source: start the tracker */
+	ACTION_ROUND,       /* open `round`; fetched: nothing is to be synced in it; last: with state, no bandwidth limit */
+	ACTION_SYNC,        /* fetch everything */
+	ACTION_ROUND_EVENT, /* round_info: tell the embedder */
+	ACTION_REQUEST,     /* request: ask the embedder */
+	ACTION_UNTRACK,     /* source: stop the tracker, forget borrowed state */
+	ACTION_LINK_CLOSE,  /* after what is queued was written */
+	ACTION_END,
+};
+
+struct action {
+	enum action_type type;
+	enum sluice_phase phase;
+	enum message_type message_type;
+	enum sluice_request request;
+	int code, stream;
+	uint32_t round;
+	bool fetched, last;
+	struct sluice_round round_info;
+	char text[SLUICE_ERROR_MAX];
+};
+
+enum { ACTIONS_MAX = 16 };
+struct actions {
+	uint32_t n;
+	struct action list[ACTIONS_MAX];
+};
+
+/* Append an action of that type, all else zero; the caller fills in. Asserts that there is room: a step appends few. */
+struct action *actions_add(struct actions *actions, enum action_type type);
+void actions_phase(struct actions *actions, enum sluice_phase phase);
+void actions_send(struct actions *actions, enum message_type type);
+void actions_send_word(struct actions *actions, enum message_type type, int code, const char *text);
+void actions_request(struct actions *actions, enum sluice_request request);
+
+/* A stream that broke: often because the other side gave up, and the link is about to say why. So that word is waited for. */
+struct stream_loss {
+	uint64_t until_ns; /* 0: none */
+	int code, stream;
+	char text[SLUICE_ERROR_MAX];
+};
+
+enum { STREAM_LOSS_MS = 300 };
+
+/* Keep the first. */
+void stream_loss_note(struct stream_loss *loss, const struct input *input);
+
+/* What a wait of the deciding code is for, and until when. */
+struct deadline {
+	uint64_t at_ns; /* UINT64_MAX: none */
+	const char *what;
+};

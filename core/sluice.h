@@ -1,0 +1,366 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* sluice.h: move a running guest from one host to another. The whole public API.
+ *
+ * A session (struct sluice) is one end of one migration. It has threads of its own; the embedder's event loop
+ * never waits for them: every call here returns at once, and what takes time ends in a callback or an event.
+ *
+ * Callbacks run in the embedder's own loop, from sluice_dispatch(), whenever sluice_event_fd() is readable.
+ * Exceptions (the dirty log and the lock) say so. A callback that asks for something slow (pause, resume, save,
+ * load, incoming, release, acquire) only has to begin it; its end is told with sluice_done(), from any thread,
+ * also from within the callback.
+ *
+ * Errors are negative errno values. A session keeps the first error that ended it: sluice_get_error().
+ * All sizes are in bytes and all times in the unit that the name ends in. Words are those of docs/architecture.md.
+ */
+#ifndef SLUICE_H
+#define SLUICE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(__GNUC__)
+#define SLUICE_API __attribute__((visibility("default")))
+#else
+#define SLUICE_API
+#endif
+
+#define SLUICE_VERSION_MAJOR 0
+#define SLUICE_VERSION_MINOR 1
+
+#define SLUICE_PAGE_SIZE 4096u /* the unit of dirtiness; hosts with another page size are refused */
+#define SLUICE_DEFAULT_PORT 4747
+#define SLUICE_MAX_STREAMS 64u /* data streams of one session */
+#define SLUICE_MAX_REGIONS 256u
+#define SLUICE_MAX_SECTIONS 64u   /* device state sections */
+#define SLUICE_NAME_MAX 64u       /* a region's or section's name with its final NUL */
+#define SLUICE_MESSAGE_MAX 16384u /* sluice_send_message, and the cookie */
+#define SLUICE_ERROR_MAX 256u
+
+struct sluice;          /* a session: one end of one migration */
+struct sluice_listener; /* a place that destination sessions are reached at */
+
+/* ---------------------------------------------------------------- phases, errors, events */
+
+/* Phases, named as QMP and libvirt name them. The destination begins in INCOMING instead of SETUP. */
+enum sluice_phase {
+	SLUICE_NONE,
+	SLUICE_INCOMING, /* destination: listening, nothing agreed yet */
+	SLUICE_SETUP,    /* connecting, agreeing, arming the tracker */
+	SLUICE_ACTIVE,   /* precopy rounds; the source guest runs */
+	SLUICE_DRAINING,
+	SLUICE_PRE_SWITCHOVER,
+	SLUICE_DEVICE,    /* the source guest is stopped */
+	SLUICE_COMPLETED, /* the destination guest runs */
+	SLUICE_CANCELLING,
+	SLUICE_CANCELLED, /* the source guest runs */
+	SLUICE_FAILED,    /* source: its guest runs (again); destination: what came is void */
+	SLUICE_IN_DOUBT,  /* this side cannot know which side owns the guest: see sluice_resolve() */
+};
+
+/* The first error of a session. */
+struct sluice_error {
+	int code;                    /* negative errno; 0: none */
+	enum sluice_phase phase;     /* the phase it struck in */
+	int stream;                  /* data stream, -1: not one stream's */
+	char text[SLUICE_ERROR_MAX]; /* one line: what happened and what to do */
+};
+
+enum sluice_event_type {
+	/* u.phase: the session has entered it. Statistics are those of that moment. FAILED and CANCELLED come after the source's guest was
+	 * resumed, COMPLETED at the source after the destination said that the guest runs. */
+	SLUICE_EVENT_PHASE = 1,
+	SLUICE_EVENT_ROUND,   /* u.round: a round of precopy is over */
+	SLUICE_EVENT_MESSAGE, /* u.message: what the other side's embedder sent with sluice_send_message */
+	SLUICE_EVENT_WARNING, /* u.text: something degraded, said once (no io_uring, lock not had in time, ...) */
+	SLUICE_EVENT_ENDED,   /* all is over, no callback follows: sluice_destroy() will succeed */
+};
+
+/* One pass over the dirty bitmap. */
+struct sluice_round {
+	uint32_t n;           /* from 1 */
+	uint32_t final_round; /* 1: sent while the guest was stopped */
+	uint64_t ms;
+	uint64_t pages;       /* sent, zero pages included */
+	uint64_t dirty_pages; /* that its sync found */
+	double sync_ms;       /* spent in the tracker */
+};
+
+struct sluice_event {
+	enum sluice_event_type type;
+	union {
+		enum sluice_phase phase;
+		struct sluice_round round;
+		struct {
+			const void *data;
+			size_t length;
+		} message;
+		const char *text;
+	} u;
+};
+
+/* ---------------------------------------------------------------- what an embedder gives */
+
+/* Region flags. */
+#define SLUICE_REGION_USED 1u      /* destination: may hold something else than zeroes */
+#define SLUICE_REGION_POPULATED 2u /* destination: its pages exist already; landing need not populate */
+
+/* A contiguous piece of guest memory. Both ends add the same regions (name and size) in the same order. */
+struct sluice_region {
+	size_t size_of;          /* sizeof (struct sluice_region) */
+	const char *name;        /* unique in the session, copied */
+	void *address;           /* where this process maps it; host page aligned */
+	uint64_t size;           /* bytes, a multiple of host_page_size */
+	uint32_t host_page_size; /* 4096, or that of the hugetlbfs behind it; 0: 4096 */
+	int32_t node;            /* NUMA node; -1: ask the kernel */
+	int32_t fd;              /* memfd behind a shared mapping, -1: anonymous. Borrowed until the session is destroyed */
+	uint32_t flags;          /* SLUICE_REGION_* */
+	uint64_t fd_offset;      /* where in fd the region begins */
+};
+
+/* One named, versioned piece of device state. */
+struct sluice_section {
+	const char *name;
+	uint32_t version;
+	const void *data;
+	size_t length;
+};
+
+/* What is asked of an embedder and answered with sluice_done(). */
+enum sluice_request {
+	SLUICE_INCOMING_GUEST = 1, /* destination: add regions for the guest that was offered */
+	SLUICE_PAUSE,              /* source: stop every vCPU and device; marks of all writes made before done */
+	SLUICE_SAVE,               /* source: hand over device state with sluice_save_section() */
+	SLUICE_RELEASE,            /* source: let go of disks */
+	SLUICE_LOAD,               /* destination: take the device state */
+	SLUICE_ACQUIRE,            /* destination: take the disks */
+	SLUICE_RESUME,             /* run the guest: destination after switchover, source after a failed try */
+};
+
+/* A region as the source described it, to a destination that shall provide it. */
+struct sluice_offer {
+	const char *name;
+	uint64_t size;
+	uint32_t host_page_size;
+};
+
+/* ops.needs_lock: which callbacks of other threads want the embedder's big lock around them. */
+#define SLUICE_LOCK_DIRTY_LOG 1u
+
+/* The embedder's callbacks. All may be NULL unless said otherwise; `opaque` is what sluice_create() was given.
+ * Context, unless said otherwise: the thread that calls sluice_dispatch(); may not block for long; may call sluice_*. */
+struct sluice_ops {
+	size_t size_of;      /* sizeof (struct sluice_ops): lets the table grow */
+	uint32_t needs_lock; /* SLUICE_LOCK_* */
+	uint32_t reserved;
+
+	/* Something happened. What the event points to is valid during the call only. */
+	void (*event)(void *opaque, const struct sluice_event *event);
+
+	/* Destination: a source offers a guest. `cookie` is what it set with sluice_set_cookie(). Add the regions, then
+	 * sluice_done(SLUICE_INCOMING_GUEST, 0), or a negative errno after sluice_refuse_because(). What it points to is valid
+	 * until done. Required there. */
+	void (*incoming)(void *opaque, const struct sluice_offer *offers, size_t n, const void *cookie, size_t length);
+
+	void (*pause)(void *opaque);  /* required at the source */
+	void (*resume)(void *opaque); /* required. At a source after `release`, it takes the disks back first */
+	void (*save)(void *opaque);   /* NULL: no device state */
+	void (*load)(void *opaque, const struct sluice_section *sections, size_t n); /* valid until done */
+	void (*release)(void *opaque);
+	void (*acquire)(void *opaque);
+
+	/* Dirty log of the embedder (a VMM's KVM slots, say), used with SLUICE_TRACKER_LOG. Thread: sync; under the big lock
+	 * if needs_lock says so (stop: thread control, likewise). Return 0 or negative errno.
+	 * start: from now on note writes; memory counts as wholly dirty at this moment.
+	 * fetch: `bits` has one bit a page of [first, first + pages), zeroed before; set those written since their last clear.
+	 * clear: re-arm exactly the pages whose bit is set. Both get multiples of 64 pages except at a region's end. */
+	int (*dirty_log_start)(void *opaque);
+	int (*dirty_log_fetch)(void *opaque, uint32_t region, uint64_t first_page, uint64_t pages, uint64_t *bits);
+	int (*dirty_log_clear)(void *opaque, uint32_t region, uint64_t first_page, uint64_t pages, const uint64_t *bits);
+	void (*dirty_log_stop)(void *opaque);
+
+	/* The big lock. Thread: any of sluice's, never holding a lock of its own. trylock: 0, or -ETIMEDOUT when `until_ns`
+	 * (CLOCK_MONOTONIC) has passed. */
+	int (*lock)(void *opaque, uint64_t until_ns);
+	void (*unlock)(void *opaque);
+};
+
+/* ---------------------------------------------------------------- sessions */
+
+/* Parameters, all changeable while migrating unless marked (setup). Values are uint64_t. */
+enum sluice_param {
+	SLUICE_STREAMS = 1, /* (setup) data streams, 1 to SLUICE_MAX_STREAMS; default 4 */
+	SLUICE_BANDWIDTH, /* bytes/s of all streams together, 65536 at least; 0: unlimited (default). The last round is exempt */
+	SLUICE_DOWNTIME_LIMIT_MS, /* default 300 */
+	SLUICE_TIMEOUT_MS,        /* give up after, 0: never (default) */
+	SLUICE_COMPRESS,          /* (setup) enum sluice_compress; default auto */
+	SLUICE_TRACKER,           /* (setup) enum sluice_tracker; default auto */
+	SLUICE_DEAD_PEER_MS,      /* a peer not heard of for so long is dead; default 3000 */
+	SLUICE_CALLBACK_MS,       /* an embedder's request not answered for so long has failed; default 60000 */
+	SLUICE_CONNECT_MS,        /* a connection not made in so long has failed; default 5000 */
+	SLUICE_IO_URING,          /* (setup) 1: use it where allowed (default), 0: plain sockets */
+	SLUICE_NUMA,              /* (setup) 1: place threads by NUMA node (default), 0: leave them to the kernel */
+	SLUICE_ALLOW_PLAIN,       /* (setup) 1: plain text beyond loopback is allowed; default 0 */
+	SLUICE_MAX_STATE,         /* (setup) destination: device state it takes at most, bytes; default 1 GiB */
+};
+
+enum sluice_compress { SLUICE_COMPRESS_NONE, SLUICE_COMPRESS_LZ4, SLUICE_COMPRESS_AUTO };
+
+enum sluice_tracker {
+	SLUICE_TRACKER_AUTO, /* the embedder's log if it gives one, else pagemap. Never marks: only the embedder knows if all is marked */
+	SLUICE_TRACKER_PAGEMAP, /* PAGEMAP_SCAN over userfaultfd-wp-async (Linux 6.7 and later) */
+	SLUICE_TRACKER_MARKS,   /* only sluice_mark_dirty(): the guest's writers mark all they write */
+	SLUICE_TRACKER_LOG,     /* ops.dirty_log_* */
+};
+
+/* Make a session. `ops` is copied. Returns 0, -EINVAL (a required callback is missing or size_of is not known), -ENOMEM,
+ * -ENOTSUP (page size is not 4 KiB). */
+SLUICE_API int sluice_create(const struct sluice_ops *ops, void *opaque, struct sluice **ret_session);
+
+/* Free a session whose SLUICE_EVENT_ENDED was delivered, or that was never started. Else -EBUSY. */
+SLUICE_API int sluice_destroy(struct sluice *session);
+
+/* -EINVAL: out of range (the error text names the range); -EBUSY: too late for this parameter. Any thread. */
+SLUICE_API int sluice_set(struct sluice *session, enum sluice_param param, uint64_t value);
+SLUICE_API uint64_t sluice_get(struct sluice *session, enum sluice_param param);
+
+/* Does this kernel let this process use the tracker? 0, or -ENOTSUP: let the guest's writers mark, or give a dirty log. AUTO: without a
+ * log of the embedder's. Any thread. */
+SLUICE_API int sluice_tracker_works(enum sluice_tracker tracker);
+
+/* CPUs that sluice's bulk threads may use, as in "0-3,8"; NULL: all. Before start. -EINVAL: not a list, or none usable. */
+SLUICE_API int sluice_set_cpus(struct sluice *session, const char *list);
+
+/* Source: bytes for the destination's `incoming` callback (guest settings). Copied; -EMSGSIZE over SLUICE_MESSAGE_MAX. */
+SLUICE_API int sluice_set_cookie(struct sluice *session, const void *data, size_t length);
+
+/* Add a region. Before sluice_source_start(), or at the destination until SLUICE_INCOMING_GUEST is done; after that -EBUSY.
+ * -EINVAL: not page aligned, overlaps another, name taken. */
+SLUICE_API int sluice_add_region(struct sluice *session, const struct sluice_region *region, uint32_t *ret_id);
+
+/* Be the source: connect to `uri` and migrate. Returns at once; 0, -EINVAL (uri, no region, ...), -EALREADY. */
+SLUICE_API int sluice_source_start(struct sluice *session, const char *uri);
+
+/* A place to be reached at: tcp:HOST:PORT (port 0: any), unix:PATH, fd:N (a listening socket), HOST:PORT, HOST, [ADDR]:PORT.
+ * HOST is numeric or "localhost": names would have to be looked up, and this call does not block. allow_plain: 0 refuses
+ * addresses beyond loopback with -EPERM. On error `error` (may be NULL) gets one line that says what to do. */
+SLUICE_API int sluice_listen(const char *uri, int allow_plain, struct sluice_listener **ret_listener,
+			     char error[SLUICE_ERROR_MAX]);
+/* The URI it is reached at, with the port the kernel chose. Valid until closed. */
+SLUICE_API const char *sluice_listener_uri(const struct sluice_listener *listener);
+/* No session may be using it any more. */
+SLUICE_API void sluice_listener_close(struct sluice_listener *listener);
+
+/* Be the destination of the next migration that comes in at `listener` (borrowed until the session ended). One session at
+ * a time uses a listener; meanwhile another source is told "busy". */
+SLUICE_API int sluice_destination_start(struct sluice *session, struct sluice_listener *listener);
+
+/* Give up. Until handoff the source guest runs on (it is resumed if it was stopped) and the session ends in CANCELLED.
+ * -EBUSY: too late, the guest may already run at the destination. A destination listening is stopped. Any thread. */
+SLUICE_API int sluice_cancel(struct sluice *session);
+
+/* Close a completed session: the link stays up for messages until either side does this. Then ENDED follows. Any thread. -EINVAL: it
+ * is not completed (sluice_cancel() gives up one that is not). */
+SLUICE_API int sluice_close(struct sluice *session);
+
+/* An operator's word where a side is in doubt. run != 0: this side owns the guest and runs it; 0: it does not, and ends.
+ * Make sure that the other side does not run it: sluice cannot. -EINVAL: not in doubt. Any thread. */
+SLUICE_API int sluice_resolve(struct sluice *session, int run);
+
+/* ---------------------------------------------------------------- the embedder's loop */
+
+/* A descriptor that polls readable when sluice_dispatch() has something to do. Owned by the session. */
+SLUICE_API int sluice_event_fd(struct sluice *session);
+
+/* Run the callback that is due next, in the calling thread; 1, or 0 where none is. One at a time, so that an embedder's lock is not
+ * held for several: the descriptor stays readable while there are more. Never blocks. One thread at a time. The time this takes counts as time under the big lock (stats.lock_held_us), for an embedder's loop usually holds it. */
+SLUICE_API int sluice_dispatch(struct sluice *session);
+
+/* A request is done: error 0 or a negative errno. Any thread. -EINVAL: it was not asked for. */
+SLUICE_API int sluice_done(struct sluice *session, enum sluice_request request, int error);
+
+/* Between `save` and its done: add a section. `data` is borrowed until the phase is completed, failed, cancelled or again active.
+ * -ENOSPC: too many or longer than the destination takes; -EINVAL: no name, name taken, not saving. */
+SLUICE_API int sluice_save_section(struct sluice *session, const struct sluice_section *section);
+
+/* Destination, before sluice_done(SLUICE_INCOMING_GUEST, error): one line for the source's user. */
+SLUICE_API int sluice_refuse_because(struct sluice *session, const char *text);
+
+/* To the other side's embedder: up to SLUICE_MESSAGE_MAX bytes, from the end of set-up until the link closes; copied, in order.
+ * -ENOTCONN: no link; -EMSGSIZE; -EAGAIN: 16 are waiting already. Any thread. */
+SLUICE_API int sluice_send_message(struct sluice *session, const void *data, size_t length);
+
+/* ---------------------------------------------------------------- guest memory */
+
+/* Say that [offset, offset + length) of a region was written behind the tracker's back (a device model, direct I/O). Call it
+ * AFTER the write. Lock-free, any thread, cheap; does nothing when no migration is active. Out of range: ignored. */
+SLUICE_API void sluice_mark_dirty(struct sluice *session, uint32_t region, uint64_t offset, uint64_t length);
+
+/* Say that a range was given back by the guest (balloon, free page reporting): its content need not travel: until written
+ * it reads there as here or as zero. Whole pages inside the range count. Call it BEFORE the guest may use it again. Any thread. */
+SLUICE_API void sluice_discarded(struct sluice *session, uint32_t region, uint64_t offset, uint64_t length);
+
+/* ---------------------------------------------------------------- looking */
+
+struct sluice_hist {
+	uint64_t count;
+	double min, mean, p50, p90, p99, p999, max;
+};
+
+struct sluice_stats {
+	size_t size_of; /* set by the caller to sizeof (struct sluice_stats) */
+	enum sluice_phase phase;
+	uint32_t streams;
+	uint64_t memory_bytes;
+	double setup_ms, total_ms;
+	double downtime_ms, downtime_expected_ms;
+	struct {
+		double pause, save, last_round, state, handoff;
+	} downtime_parts_ms;
+	uint64_t guest_bytes; /* of pages sent, zero pages included */
+	uint64_t wire_bytes;  /* handed to the data streams, headers included */
+	uint64_t zero_bytes;  /* of guest_bytes, found to be zero */
+	uint64_t lz4_in_bytes, lz4_out_bytes;
+	uint64_t landed_bytes;                              /* wire bytes that the destination said are in place */
+	uint64_t remaining_bytes;                           /* dirty and not sent yet, as of the last sync */
+	uint64_t dirty_bytes_per_s, throughput_bytes_per_s; /* estimates; throughput counts landed bytes */
+	uint32_t rounds;
+	uint32_t device_tries;           /* times the guest was stopped */
+	uint64_t own_bytes;              /* memory that sluice itself has allocated */
+	struct sluice_hist lock_held_us; /* the big lock, by sluice */
+	struct sluice_hist sync_ms;      /* one piece of a dirty log sync */
+	struct sluice_hist steps_ms;     /* one step of the control thread */
+};
+
+struct sluice_stream_stats {
+	size_t size_of;    /* set by the caller */
+	int32_t node;      /* NUMA node of its thread, -1: any */
+	uint32_t uring;    /* 1: io_uring, 0: plain sockets */
+	uint64_t bytes;    /* on the wire */
+	double stalled_ms; /* waiting for the wire */
+	double cpu_s;
+};
+
+/* A snapshot. Any thread, does not block. -EINVAL: size_of is not known. */
+SLUICE_API int sluice_get_stats(struct sluice *session, struct sluice_stats *ret_stats);
+/* -ENOENT: no such stream. */
+SLUICE_API int sluice_get_stream_stats(struct sluice *session, uint32_t stream, struct sluice_stream_stats *ret_stats);
+
+/* The first error, or code 0. Any thread. */
+SLUICE_API void sluice_get_error(struct sluice *session, struct sluice_error *ret_error);
+
+/* Which thread waits, for what, since when, in which phase: one line each, NUL-terminated. Returns the length the whole text has
+ * (as snprintf does). Takes no lock, so it works when everything else is stuck. Any thread. */
+SLUICE_API size_t sluice_dump(struct sluice *session, char *buffer, size_t size);
+
+SLUICE_API const char *sluice_phase_name(enum sluice_phase phase);
+/* "0.1.0 (io_uring lz4 numa)" */
+SLUICE_API const char *sluice_version(void);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
