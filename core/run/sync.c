@@ -1,0 +1,183 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* sync.c: the sync thread.
+ *
+ * It takes one order at a time: arm the tracker, fetch ahead of the senders' cursor through one round, or fetch all. Between
+ * it and the senders there is only the bitmap and the sweep's frontier. A piece is as large as about a millisecond of
+ * fetching: long enough to be cheap, short enough that the embedder's log lock is never held for long. */
+#include "core/run/sync.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "core/run/session.h"
+#include "streams/thread.h"
+
+enum {
+	PIECE_MIN = 16 << 8,
+	PIECE_START = 64 << 8,
+	PIECE_MAX = 256 << 8, /* pages: 16, 64, 256 MiB */
+	LEAD_PIECES = 2,
+};
+static const uint64_t piece_long_ns = 2000000, piece_short_ns = 500000;
+static const uint64_t lock_patience_ns = 1000000000;
+
+static bool stopped(struct sync *y)
+{
+	return atomic_load_explicit(&y->stop, memory_order_acquire);
+}
+
+/* Fetch one piece that begins at `granule`; returns the granule after it, or a negative errno. */
+static int64_t fetch_piece(struct sluice *s, uint64_t granule)
+{
+	struct sync *y = &s->sync;
+	const struct region *r = memory_region_of(&s->memory, granule);
+	uint64_t first = (granule - r->first_granule) * WIRE_GRANULE_PAGES, n = r->pages - first, found = 0;
+	uint64_t began = now_ns(), give_up = began + lock_patience_ns;
+	if (n > y->piece_pages)
+		n = y->piece_pages;
+	int rc;
+	wait_begin(&y->waiter, "the dirty log");
+	while ((rc = tracker_fetch(y->tracker, (uint32_t)(r - s->memory.regions), first, n, &found)) == -ETIMEDOUT &&
+	       now_ns() < give_up && !stopped(y))
+		;
+	wait_end(&y->waiter);
+	if (rc)
+		return rc;
+	uint64_t took = now_ns() - began;
+	hist_add(&s->sync_pieces, took);
+	atomic_fetch_add_explicit(&s->sync_ns, took, memory_order_relaxed);
+	atomic_fetch_add_explicit(&s->found, found, memory_order_relaxed);
+	if (took > piece_long_ns && y->piece_pages > PIECE_MIN)
+		y->piece_pages /= 2;
+	else if (took < piece_short_ns && y->piece_pages < PIECE_MAX)
+		y->piece_pages *= 2;
+	return (int64_t)(granule + (n + WIRE_GRANULE_PAGES - 1) / WIRE_GRANULE_PAGES);
+}
+
+/* Wait until the senders come near the frontier. */
+static void keep_just_ahead(struct sluice *s, uint64_t frontier_word)
+{
+	struct sync *y = &s->sync;
+	uint64_t lead = LEAD_PIECES * y->piece_pages / 64;
+	uint64_t wake_at = frontier_word > lead ? frontier_word - lead : 0;
+	for (;;) {
+		uint32_t key = bell_key(&y->bell); /* before all that a ring may be about */
+		if (stopped(y))
+			break;
+		atomic_store_explicit(&y->wanted, wake_at, memory_order_seq_cst); /* pairs with sync_cursor's load */
+		if (atomic_load_explicit(&s->sweep.cursor, memory_order_seq_cst) >= wake_at)
+			break;
+		bell_wait(&y->bell, key, UINT64_MAX, &y->waiter, "the senders to come near");
+	}
+	atomic_store_explicit(&y->wanted, UINT64_MAX, memory_order_relaxed);
+}
+
+void sync_cursor(struct sluice *s, uint64_t word)
+{
+	/* The cursor was moved before this: either we see what sync wants, or sync sees the cursor (keep_just_ahead). */
+	atomic_thread_fence(memory_order_seq_cst);
+	if (word >= atomic_load_explicit(&s->sync.wanted, memory_order_seq_cst))
+		bell_ring(&s->sync.bell);
+}
+
+static int fetch_ahead(struct sluice *s)
+{
+	for (uint64_t g = 0; g < s->memory.granules && !stopped(&s->sync);) {
+		keep_just_ahead(s, g * GRANULE_WORDS);
+		int64_t next = fetch_piece(s, g);
+		if (next < 0)
+			return (int)next;
+		g = (uint64_t)next;
+		sweep_advance(&s->sweep, g * GRANULE_WORDS);
+		bell_ring(&s->work);
+	}
+	return 0;
+}
+
+static int fetch_all(struct sluice *s)
+{
+	for (uint64_t g = 0; g < s->memory.granules && !stopped(&s->sync);) {
+		int64_t next = fetch_piece(s, g);
+		if (next < 0)
+			return (int)next;
+		g = (uint64_t)next;
+	}
+	return 0;
+}
+
+/* What wants the big lock is tried again for a while where it is not to be had. */
+static int patiently(struct sync *y, int (*what)(struct tracker *tracker))
+{
+	uint64_t give_up = now_ns() + lock_patience_ns;
+	int rc;
+	wait_begin(&y->waiter, "the dirty tracker, or the big lock for it");
+	while ((rc = what(y->tracker)) == -ETIMEDOUT && now_ns() < give_up)
+		;
+	wait_end(&y->waiter);
+	return rc;
+}
+
+static void tell(struct sluice *s, enum input_type type, int code)
+{
+	struct input in = { .type = type, .now_ns = now_ns(), .code = code, .stream = -1 };
+	if (code)
+		in.text = type == INPUT_ARMED && code != -ETIMEDOUT ? "the dirty tracker did not start: try another --tracker"
+			  : code == -ETIMEDOUT ? "the big lock was not to be had for the dirty log: see who holds it"
+					       : "fetching the dirty log failed: see whether the memory is still mapped";
+	else if (type == INPUT_SYNCED)
+		in.remaining = bitmap_count(&s->dirty);
+	inbox_post(&s->inbox, &in);
+}
+
+static void *body(void *arg)
+{
+	struct sluice *s = arg;
+	struct sync *y = &s->sync;
+	int rc;
+	for (;;) {
+		uint32_t key = bell_key(&y->bell); /* before all that a ring may be about */
+		if (stopped(y))
+			break;
+		switch ((enum sync_order)atomic_exchange_explicit(&y->order, SYNC_NOTHING, memory_order_acquire)) {
+		case SYNC_ARM: tell(s, INPUT_ARMED, patiently(y, tracker_start)); break;
+		case SYNC_AHEAD:
+			rc = fetch_ahead(s);
+			if (rc) /* a round that cannot be fetched cannot end */
+				tell(s, INPUT_SYNCED, rc);
+			break;
+		case SYNC_ALL: tell(s, INPUT_SYNCED, fetch_all(s)); break;
+		case SYNC_NOTHING: bell_wait(&y->bell, key, UINT64_MAX, &y->waiter, "an order"); break;
+		}
+	}
+	patiently(y, tracker_stop);
+	return NULL;
+}
+
+int sync_start(struct sluice *s)
+{
+	struct sync *y = &s->sync;
+	y->piece_pages = PIECE_START;
+	atomic_store(&y->wanted, UINT64_MAX);
+	int rc = thread_start(&y->thread, "sluice-sync", body, s);
+	y->started = !rc;
+	return rc;
+}
+
+void sync_order(struct sluice *s, enum sync_order order)
+{
+	atomic_store_explicit(&s->sync.order, order, memory_order_release); /* pairs with the exchange in body */
+	bell_ring(&s->sync.bell);
+}
+
+void sync_stop(struct sluice *s)
+{
+	struct sync *y = &s->sync;
+	atomic_store_explicit(&y->stop, true, memory_order_release);
+	bell_ring(&y->bell);
+	if (y->started)
+		pthread_join(y->thread, NULL);
+	y->started = false;
+	if (y->tracker)
+		tracker_destroy(y->tracker);
+	y->tracker = NULL;
+}

@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* sync.h: the sync thread: fetches dirty bits into the bitmap, piece by piece, just ahead of the senders' cursor in a round, or all
+ * at once when control wants to count. */
+#pragma once
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "core/memory/tracker.h"
+#include "streams/bell.h"
+
+enum sync_order { SYNC_NOTHING, SYNC_ARM, SYNC_AHEAD, SYNC_ALL };
+
+struct sluice;
+
+struct sync {
+	pthread_t thread;
+	bool started; /* control's */
+	struct bell bell;
+	_Atomic uint32_t order; /* enum sync_order; taken by the thread */
+	_Atomic bool stop;
+	_Atomic uint64_t wanted; /* wake when the cursor has passed this word; UINT64_MAX: no */
+	struct waiter waiter;
+	/* Owned by the thread. */
+	struct tracker *tracker;
+	uint64_t piece_pages;
+	uint64_t lock_taken_ns; /* biglock.c */
+};
+
+int sync_start(struct sluice *s);
+void sync_order(struct sluice *s, enum sync_order order);
+/* A sender's cursor is at `word`. */
+void sync_cursor(struct sluice *s, uint64_t word);
+/* Stop tracking and the thread. Joins: at most one piece of work. */
+void sync_stop(struct sluice *s);
