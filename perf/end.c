@@ -1,0 +1,325 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* What source and destination share: a session, the event loop it is dispatched in, what it said. */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "perf/end.h"
+#include "perf/os.h"
+
+#define DUMP_MAX (64u << 10)
+
+static int big_lock(void *opaque, uint64_t until_ns)
+{
+	struct end *end = opaque;
+
+	return iothread_lock(&end->io, until_ns);
+}
+
+static void big_unlock(void *opaque)
+{
+	struct end *end = opaque;
+
+	iothread_unlock(&end->io);
+}
+
+static int set_parameters(struct sluice *session, const struct options *o, char error[RESULT_TEXT])
+{
+	const struct {
+		enum sluice_param param;
+		const char *name;
+		uint64_t value;
+	} wanted[] = {
+		{ SLUICE_STREAMS, "-P", o->streams },
+		{ SLUICE_BANDWIDTH, "-b", o->bandwidth },
+		{ SLUICE_DOWNTIME_LIMIT_MS, "--downtime", o->downtime_ms },
+		{ SLUICE_TIMEOUT_MS, "--timeout", o->timeout_s * 1000 },
+		{ SLUICE_COMPRESS, "--compress", o->compress },
+		{ SLUICE_TRACKER, "--tracker", o->tracker },
+		{ SLUICE_DEAD_PEER_MS, "--dead-peer", o->dead_peer_ms },
+		{ SLUICE_IO_URING, "--io-engine", o->uring },
+		{ SLUICE_NUMA, "--numa", o->numa },
+		{ SLUICE_ALLOW_PLAIN, "--insecure", o->insecure },
+	};
+	struct sluice_error why;
+	int result;
+
+	for (size_t i = 0; i < sizeof(wanted) / sizeof(*wanted); i++) {
+		result = sluice_set(session, wanted[i].param, wanted[i].value);
+		if (!result)
+			continue;
+		sluice_get_error(session, &why);
+		snprintf(error, RESULT_TEXT, "%s %" PRIu64 ": %s", wanted[i].name, wanted[i].value,
+			 why.code ? why.text : strerror(-result));
+		return result;
+	}
+	result = sluice_set_cpus(session, o->cpus);
+	if (result)
+		snprintf(error, RESULT_TEXT, "--cpus %s is not a list of CPUs of this machine: give one as in 0-3,8", o->cpus);
+	return result;
+}
+
+static void never(void *opaque)
+{
+	(void)opaque;
+}
+
+enum exit_status end_check_options(const struct options *options)
+{
+	const struct sluice_ops ops = { .size_of = sizeof(ops), .pause = never, .resume = never };
+	char error[RESULT_TEXT] = "";
+	struct sluice *session;
+	int result = sluice_create(&ops, NULL, &session);
+
+	if (result) {
+		fprintf(stderr, "migperf: the library cannot work here: %s\n", strerror(-result));
+		return EXIT_FAILED;
+	}
+	result = set_parameters(session, options, error);
+	if (result)
+		fprintf(stderr, "migperf: %s\n", error);
+	sluice_destroy(session);
+	return result ? EXIT_USAGE : EXIT_COMPLETED;
+}
+
+int end_open(struct end *end, const struct sluice_ops *ops, void *opaque, const struct options *options, struct loop *loop,
+	     char error[RESULT_TEXT])
+{
+	struct sluice_ops table = *ops;
+	int result;
+
+	memset(end, 0, sizeof(*end));
+	end->loop = loop;
+	pthread_mutex_init(&end->lock, NULL);
+	table.size_of = sizeof(table);
+	table.lock = big_lock;
+	table.unlock = big_unlock;
+	snprintf(error, RESULT_TEXT, "cannot make a session");
+	result = sluice_create(&table, opaque, &end->session);
+	if (result)
+		goto say;
+	result = set_parameters(end->session, options, error);
+	if (result)
+		goto destroy;
+	snprintf(error, RESULT_TEXT, "cannot start a thread");
+	result = worker_start(&end->worker);
+	if (!result)
+		result = iothread_start(&end->io, end->session);
+	if (!result) {
+		error[0] = 0;
+		return 0;
+	}
+	worker_stop(&end->worker);
+	sluice_destroy(end->session);
+	end->session = NULL;
+say:
+	snprintf(error + strlen(error), RESULT_TEXT - strlen(error), ": %s", strerror(-result));
+	return result;
+destroy:
+	sluice_destroy(end->session);
+	end->session = NULL;
+	return result;
+}
+
+/* What all threads of the session wait for, to stderr. */
+static void dump(struct end *end)
+{
+	char *text = malloc(DUMP_MAX);
+
+	if (!text)
+		return;
+	sluice_dump(end->session, text, DUMP_MAX);
+	fprintf(stderr, "%s", text);
+	free(text);
+}
+
+static void say_warnings(struct end *end)
+{
+	char text[SLUICE_ERROR_MAX];
+	bool more;
+
+	for (;;) {
+		pthread_mutex_lock(&end->lock);
+		more = end->warned < end->warnings;
+		if (more)
+			memcpy(text, end->warning[end->warned++], sizeof(text));
+		pthread_mutex_unlock(&end->lock);
+		if (!more)
+			return;
+		fprintf(stderr, "migperf: warning: %s\n", text);
+	}
+}
+
+bool end_close(struct end *end, bool started)
+{
+	if (started && !end_wait_ended(end)) {
+		fprintf(stderr, "migperf: the library did not end its session; it waits for:\n");
+		dump(end);
+		return false;
+	}
+	iothread_stop(&end->io);
+	worker_stop(&end->worker);
+	say_warnings(end);
+	sluice_destroy(end->session);
+	end->session = NULL;
+	pthread_mutex_destroy(&end->lock);
+	return true;
+}
+
+static void note_round(struct end *end, const struct sluice_round *round)
+{
+	if (end->rounds == RESULT_ROUNDS)
+		end->rounds--;
+	end->round[end->rounds++] = *round;
+}
+
+static void note_message(struct end *end, const void *data, size_t length)
+{
+	struct end_message *message = &end->message[end->messages];
+
+	if (end->messages == END_MESSAGES || length > END_MESSAGE)
+		return;
+	message->at_ns = os_now_ns();
+	message->length = length;
+	memcpy(message->data, data, length);
+	end->messages++;
+}
+
+int end_take_report(struct end *end, struct report *ret, uint64_t *ret_at_ns)
+{
+	struct end_message first;
+
+	pthread_mutex_lock(&end->lock);
+	if (!end->messages) {
+		pthread_mutex_unlock(&end->lock);
+		return -EAGAIN;
+	}
+	first = end->message[0];
+	memmove(&end->message[0], &end->message[1], --end->messages * sizeof(first));
+	pthread_mutex_unlock(&end->lock);
+	*ret_at_ns = first.at_ns;
+	return report_decode(first.data, first.length, ret);
+}
+
+static bool is_over(enum sluice_phase phase)
+{
+	return phase == SLUICE_COMPLETED || phase == SLUICE_CANCELLED || phase == SLUICE_FAILED || phase == SLUICE_IN_DOUBT;
+}
+
+/* Thread: iothread, without the big lock. */
+static void note(void *arg)
+{
+	struct end *end = arg;
+	const struct end_noted *noted = &end->noted;
+
+	pthread_mutex_lock(&end->lock);
+	switch (noted->event.type) {
+	case SLUICE_EVENT_PHASE:
+		end->phase = noted->event.u.phase;
+		if (!is_over(end->phase))
+			break;
+		iothread_measure(&end->io, false);
+		end->cpu_over_s = os_cpu_seconds();
+		break;
+	case SLUICE_EVENT_ROUND: note_round(end, &noted->event.u.round); break;
+	case SLUICE_EVENT_MESSAGE: note_message(end, noted->data, noted->length); break;
+	case SLUICE_EVENT_WARNING:
+		if (end->warnings < END_WARNINGS)
+			snprintf(end->warning[end->warnings++], SLUICE_ERROR_MAX, "%.*s", (int)SLUICE_ERROR_MAX - 1, noted->data);
+		break;
+	case SLUICE_EVENT_ENDED: end->ended = true; break;
+	}
+	pthread_mutex_unlock(&end->lock);
+	loop_wake(end->loop);
+}
+
+/* Only copied: this runs under the big lock. */
+void end_note(struct end *end, const struct sluice_event *event)
+{
+	struct end_noted *noted = &end->noted;
+
+	noted->event = *event;
+	if (event->type == SLUICE_EVENT_MESSAGE) {
+		noted->length = event->u.message.length;
+		if (noted->length <= END_MESSAGE)
+			memcpy(noted->data, event->u.message.data, noted->length);
+	} else if (event->type == SLUICE_EVENT_WARNING) {
+		snprintf(noted->data, END_MESSAGE, "%s", event->u.text);
+	}
+	iothread_after(&end->io, note, end);
+}
+
+enum sluice_phase end_phase(struct end *end)
+{
+	enum sluice_phase phase;
+
+	pthread_mutex_lock(&end->lock);
+	phase = end->phase;
+	pthread_mutex_unlock(&end->lock);
+	return phase;
+}
+
+bool end_ended(struct end *end)
+{
+	bool ended;
+
+	pthread_mutex_lock(&end->lock);
+	ended = end->ended;
+	pthread_mutex_unlock(&end->lock);
+	return ended;
+}
+
+void end_wait(struct end *end, uint64_t until_ns)
+{
+	loop_wait(end->loop, until_ns);
+	say_warnings(end);
+	if (!end->loop->dump)
+		return;
+	end->loop->dump = false;
+	dump(end);
+}
+
+bool end_wait_ended(struct end *end)
+{
+	uint64_t until = os_now_ns() + END_LINGER_NS;
+
+	while (!end_ended(end) && os_now_ns() < until)
+		end_wait(end, until);
+	return end_ended(end);
+}
+
+/* Whether this host lacks what a session needs, and not the other: the library has no flag for whose error it was, but begins
+ * with that what the other side said. */
+static bool lacks(const struct sluice_error *why)
+{
+	bool theirs = !strncmp(why->text, "the destination ", 16) || !strncmp(why->text, "the source ", 11);
+
+	return (why->code == -ENOMEM || why->code == -EAGAIN) && !theirs;
+}
+
+enum exit_status end_outcome(struct end *end, const char **ret_status, char error[RESULT_TEXT])
+{
+	struct sluice_error why;
+
+	sluice_get_error(end->session, &why);
+	switch (end_phase(end)) {
+	case SLUICE_COMPLETED:
+		*ret_status = "completed";
+		error[0] = 0;
+		return EXIT_COMPLETED;
+	case SLUICE_CANCELLED:
+		*ret_status = "cancelled";
+		snprintf(error, RESULT_TEXT, "%s", why.code ? why.text : "cancelled");
+		return EXIT_CANCELLED;
+	case SLUICE_IN_DOUBT:
+		*ret_status = "in-doubt";
+		snprintf(error, RESULT_TEXT, "%s", why.code ? why.text : "the link was lost while the guest changed sides");
+		return EXIT_IN_DOUBT;
+	default:
+		*ret_status = "failed";
+		snprintf(error, RESULT_TEXT, "%s", why.code ? why.text : "failed, and the library does not say why");
+		return why.phase <= SLUICE_SETUP && !lacks(&why) ? EXIT_REFUSED : EXIT_FAILED;
+	}
+}

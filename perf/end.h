@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* What source and destination share: a session, the event loop it is dispatched in, what it said. */
+#ifndef PERF_END_H
+#define PERF_END_H
+
+#include <pthread.h>
+#include <stdbool.h>
+
+#include <sluice.h>
+
+#include "perf/iothread.h"
+#include "perf/loop.h"
+#include "perf/options.h"
+#include "perf/report.h"
+#include "perf/result.h"
+#include "perf/worker.h"
+
+#define END_RUN_ON_NS (200 * OS_MS) /* the guest runs so long before it is verified */
+#define END_MESSAGES 4u             /* kept unread; what comes beyond is dropped, as a report repeats what came before */
+#define END_MESSAGE 2048u           /* bytes; ours are shorter */
+#define END_WARNINGS 8u             /* likewise; the library says each once */
+#define END_LINGER_NS (10 * OS_S)   /* for what the library should end at once */
+
+struct end {
+	/* set once */
+	struct sluice *session;
+	struct loop *loop;
+	struct worker worker;
+	struct iothread io;
+
+	/* the iothread's: the event that it notes once the big lock is dropped */
+	struct end_noted {
+		struct sluice_event event;
+		size_t length;
+		char data[END_MESSAGE]; /* of a message or a warning */
+	} noted;
+
+	pthread_mutex_t lock;
+	/* under lock: written by the iothread, read by the main thread */
+	enum sluice_phase phase;
+	bool ended;
+	double cpu_over_s; /* os_cpu_seconds() when it was over */
+	struct end_message {
+		uint64_t at_ns;
+		size_t length;
+		char data[END_MESSAGE];
+	} message[END_MESSAGES]; /* not read yet */
+	unsigned messages;
+	char warning[END_WARNINGS][SLUICE_ERROR_MAX];
+	unsigned warnings, warned; /* warned: said by the main thread */
+	struct sluice_round round[RESULT_ROUNDS];
+	unsigned rounds;
+};
+
+/* Make a session with the command line's parameters, its worker and its iothread. `ops` lacks lock and unlock:
+ * they are filled in; `opaque` must begin with the struct end. On error `error` says what to do, and nothing is
+ * left to close. */
+int end_open(struct end *end, const struct sluice_ops *ops, void *opaque, const struct options *options, struct loop *loop,
+	     char error[RESULT_TEXT]);
+
+/* Whether the library takes the command line's parameters, before memory is made and filled. EXIT_COMPLETED, or
+ * EXIT_USAGE with one line said. */
+enum exit_status end_check_options(const struct options *options);
+
+/* Wait for the session's end if it was `started`, and free all. false: the library did not end it in
+ * END_LINGER_NS; it was left as it is, and its waits were written to stderr. */
+bool end_close(struct end *end, bool started);
+
+/* sluice_ops.event: note it and wake the main thread. Thread: iothread. */
+void end_note(struct end *end, const struct sluice_event *event);
+
+enum sluice_phase end_phase(struct end *end);
+bool end_ended(struct end *end);
+
+/* Take the oldest message. 0, -EAGAIN: there is none, -EBADMSG: it is not one of migperf's. */
+int end_take_report(struct end *end, struct report *ret, uint64_t *ret_at_ns);
+
+/* Wait once for anything new, until until_ns at most; says warnings and answers SIGUSR1. Main thread. */
+void end_wait(struct end *end, uint64_t until_ns);
+
+/* Wait until the session has ended, or END_LINGER_NS have passed. Main thread. */
+bool end_wait_ended(struct end *end);
+
+/* "text (what it struck)" of the session's first error, for `error`; how it ends for migperf's user. */
+enum exit_status end_outcome(struct end *end, const char **ret_status, char error[RESULT_TEXT]);
+
+#endif

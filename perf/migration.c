@@ -1,0 +1,416 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* One migration, as its source sees it.
+ *
+ * The main thread starts a session, watches it and has it judged; the library's callbacks run in the iothread and only begin
+ * things, once the big lock is dropped, which guest and worker threads end. With --prealloc a session that prepares comes
+ * before: the destination populates its memory and refuses it with SETTINGS_PREPARED. The guest stands still meanwhile, so
+ * that session has callbacks of its own that migrate nothing.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "perf/migration.h"
+#include "perf/os.h"
+#include "perf/verdict.h"
+
+#define DOUBT_NS (2 * OS_S)      /* for a doubt to end by itself */
+#define RETRY_NS (20 * OS_MS)    /* between two tries to reach a destination that is ending the session before */
+#define RETRY_FOR_NS (30 * OS_S) /* in all */
+#define PREPARING_MS 3600000u    /* most that the library waits for an answer: populating takes what it takes */
+
+/* How a session went. */
+enum ending {
+	ENDING_OVER,     /* there is a verdict */
+	ENDING_PREPARED, /* the destination has its memory ready */
+	ENDING_BUSY,     /* it was not ready for a session: try again */
+};
+
+/* ---------------------------------------------------------------- callbacks (iothread) */
+
+static void paused(void *opaque)
+{
+	struct migration *migration = opaque;
+
+	sluice_done(migration->end.session, SLUICE_PAUSE, 0);
+}
+
+static void pause_guest(void *opaque)
+{
+	struct migration *migration = opaque;
+
+	guest_pause(migration->guest, paused, migration);
+}
+
+static void on_pause(void *opaque)
+{
+	struct migration *migration = opaque;
+
+	iothread_after(&migration->end.io, pause_guest, migration);
+}
+
+static void resumed(void *opaque, uint64_t ns)
+{
+	struct migration *migration = opaque;
+
+	(void)ns;
+	sluice_done(migration->end.session, SLUICE_RESUME, 0);
+}
+
+static void resume_guest(void *opaque)
+{
+	struct migration *migration = opaque;
+
+	guest_resume(migration->guest, resumed, migration);
+}
+
+static void on_resume(void *opaque)
+{
+	struct migration *migration = opaque;
+
+	iothread_after(&migration->end.io, resume_guest, migration);
+}
+
+/* Thread: worker. */
+static void save(void *opaque)
+{
+	struct migration *migration = opaque;
+	int error;
+
+	guest_free_state(&migration->state); /* of an earlier try */
+	error = guest_save(migration->guest, &migration->state);
+	for (unsigned i = 0; i < 2 && !error; i++)
+		error = sluice_save_section(migration->end.session, &migration->state.section[i]);
+	sluice_done(migration->end.session, SLUICE_SAVE, error);
+}
+
+static void ask_to_save(void *opaque)
+{
+	struct migration *migration = opaque;
+
+	if (worker_ask(&migration->end.worker, save, migration))
+		sluice_done(migration->end.session, SLUICE_SAVE, -EBUSY);
+}
+
+static void on_save(void *opaque)
+{
+	struct migration *migration = opaque;
+
+	iothread_after(&migration->end.io, ask_to_save, migration);
+}
+
+static void on_event(void *opaque, const struct sluice_event *event)
+{
+	struct migration *migration = opaque;
+
+	end_note(&migration->end, event);
+}
+
+static const struct sluice_ops migrating_ops = {
+	.event = on_event,
+	.pause = on_pause,
+	.resume = on_resume,
+	.save = on_save,
+};
+
+/* A destination that takes the preparing session for a migration is not migperf: it gets no guest. */
+static void on_unwanted_pause(void *opaque)
+{
+	struct migration *migration = opaque;
+
+	sluice_done(migration->end.session, SLUICE_PAUSE, -ENOTSUP);
+}
+
+static void on_unwanted_resume(void *opaque)
+{
+	struct migration *migration = opaque;
+
+	sluice_done(migration->end.session, SLUICE_RESUME, 0);
+}
+
+static const struct sluice_ops preparing_ops = {
+	.event = on_event,
+	.pause = on_unwanted_pause,
+	.resume = on_unwanted_resume,
+};
+
+/* ---------------------------------------------------------------- watching */
+
+static double since_start(const struct migration *migration)
+{
+	return (double)(os_now_ns() - migration->began_ns) * 1e-9;
+}
+
+static void show(struct migration *migration)
+{
+	struct sluice_stats stats = { .size_of = sizeof(stats) };
+
+	if (sluice_get_stats(migration->end.session, &stats))
+		return;
+	result_sample(migration->result, since_start(migration), &stats);
+	progress_show(&migration->progress, since_start(migration), &stats);
+}
+
+/* Until it is completed, in doubt, or ended otherwise. */
+static void watch(struct migration *migration, bool preparing)
+{
+	uint64_t next = os_now_ns(), doubt_until = 0;
+	unsigned stops = 0;
+
+	while (!end_ended(&migration->end)) {
+		enum sluice_phase phase = end_phase(&migration->end);
+
+		if (phase == SLUICE_COMPLETED)
+			return;
+		if (phase == SLUICE_IN_DOUBT) {
+			doubt_until = doubt_until ? doubt_until : os_now_ns() + DOUBT_NS;
+			if (os_now_ns() >= doubt_until)
+				return;
+		} else {
+			doubt_until = 0;
+		}
+		if (migration->loop->stops != stops) {
+			stops = migration->loop->stops;
+			if (sluice_cancel(migration->end.session) == -EBUSY)
+				progress_say(&migration->progress,
+					     "too late to cancel: the guest may already run at the destination");
+		}
+		if (os_now_ns() >= next) {
+			if (!preparing)
+				show(migration);
+			next += MIGRATION_LOOK_NS;
+			next = next > os_now_ns() ? next : os_now_ns() + MIGRATION_LOOK_NS;
+		}
+		end_wait(&migration->end, next);
+	}
+}
+
+/* ---------------------------------------------------------------- beginning */
+
+/* The first heartbeat has been. */
+static void noted(void *opaque, uint64_t ns)
+{
+	struct migration *migration = opaque;
+
+	(void)ns;
+	loop_wake(migration->loop);
+}
+
+static void run_guest(struct migration *migration)
+{
+	struct guest_view view;
+
+	guest_resume(migration->guest, noted, migration);
+	guest_look(migration->guest, &view);
+	for (uint64_t beats = view.beats; view.beats == beats; guest_look(migration->guest, &view))
+		loop_wait(migration->loop, os_now_ns() + MIGRATION_LOOK_NS);
+	guest_reset_gap(migration->guest);
+	migration->written_before = view.pages_written;
+}
+
+/* Cookie, regions and the guest's marks, before the start. */
+static int describe_guest(struct migration *migration, bool preparing)
+{
+	struct guest_settings settings = migration->settings;
+	char *cookie;
+	int error;
+
+	settings.prepare = preparing;
+	cookie = settings_encode(&settings);
+	error = cookie ? sluice_set_cookie(migration->end.session, cookie, strlen(cookie)) : -ENOMEM;
+	free(cookie);
+	if (!error)
+		error = memory_add_regions(guest_memory(migration->guest), migration->end.session, 0);
+	if (!error && preparing)
+		error = sluice_set(migration->end.session, SLUICE_CALLBACK_MS, PREPARING_MS);
+	if (!error && !preparing && migration->options->tracker == SLUICE_TRACKER_MARKS)
+		guest_mark_for(migration->guest, migration->end.session);
+	return error;
+}
+
+static int start(struct migration *migration, const char *uri)
+{
+	int error;
+
+	run_guest(migration);
+	migration->result->samples = 0; /* of a try before */
+	migration->tables_before = os_page_table_bytes();
+	iothread_measure(&migration->end.io, true);
+	migration->cpu_before_s = os_cpu_seconds();
+	migration->began_ns = os_now_ns();
+	error = sluice_source_start(migration->end.session, uri);
+	if (error)
+		guest_park(migration->guest);
+	else
+		progress_say(&migration->progress, "migration started");
+	return error;
+}
+
+static int start_preparing(struct migration *migration, const char *uri)
+{
+	int error;
+
+	migration->tables_before = os_page_table_bytes();
+	error = sluice_source_start(migration->end.session, uri);
+	if (!error)
+		progress_say(&migration->progress, "preparing the destination's memory");
+	return error;
+}
+
+/* What is left to say when the session could not be started. */
+static void fail_to_start(struct migration *migration, int error)
+{
+	struct result *result = migration->result;
+	struct sluice_error why;
+
+	sluice_get_error(migration->end.session, &why);
+	snprintf(result->error, RESULT_TEXT, "%s", why.code ? why.text : strerror(-error));
+	result->status = "failed";
+	if (error == -EINVAL)
+		result->exit_status = EXIT_USAGE;
+	else
+		result->exit_status = error == -ENOMEM || error == -EAGAIN ? EXIT_FAILED : EXIT_REFUSED;
+}
+
+/* ---------------------------------------------------------------- ending */
+
+static void collect(struct migration *migration)
+{
+	struct result *result = migration->result;
+	uint64_t tables = os_page_table_bytes();
+
+	result_collect(result, migration->end.session);
+	result->page_tables_bytes = tables > migration->tables_before ? tables - migration->tables_before : 0;
+	pthread_mutex_lock(&migration->end.lock);
+	result->rounds = migration->end.rounds;
+	memcpy(result->round, migration->end.round, sizeof(result->round));
+	pthread_mutex_unlock(&migration->end.lock);
+}
+
+/* Whether the destination was still ending the session before this one. */
+static bool was_busy(struct migration *migration)
+{
+	struct sluice_error why;
+
+	if (!migration->follows || migration->loop->stops || end_phase(&migration->end) != SLUICE_FAILED)
+		return false;
+	sluice_get_error(migration->end.session, &why);
+	return why.phase <= SLUICE_SETUP &&
+	       (why.code == -EBUSY || why.code == -ECONNRESET || why.code == -EPIPE || why.code == -ETIMEDOUT);
+}
+
+static bool was_prepared(struct migration *migration)
+{
+	struct sluice_error why;
+
+	sluice_get_error(migration->end.session, &why);
+	return end_phase(&migration->end) == SLUICE_FAILED && why.code == SETTINGS_PREPARED;
+}
+
+static enum ending end_preparing(struct migration *migration)
+{
+	if (was_prepared(migration))
+		return ENDING_PREPARED;
+	/* It failed: the guest must go on here as if nothing had happened, so let it. */
+	run_guest(migration);
+	migration->cpu_before_s = migration->end.cpu_over_s;
+	collect(migration);
+	progress_say(&migration->progress, "migration %s", sluice_phase_name(end_phase(&migration->end)));
+	verdict_reach(migration);
+	return ENDING_OVER;
+}
+
+static enum ending end_migrating(struct migration *migration)
+{
+	struct result *result = migration->result;
+
+	collect(migration);
+	progress_end(&migration->progress, since_start(migration), &result->stats);
+	progress_say(&migration->progress, "migration %s", sluice_phase_name(end_phase(&migration->end)));
+	verdict_reach(migration);
+	result_collect(result, migration->end.session); /* what the handoff added */
+	return ENDING_OVER;
+}
+
+/* ---------------------------------------------------------------- sessions */
+
+/* `retry`: a busy destination is no failure yet. */
+static enum ending run_session(struct migration *migration, const char *uri, bool preparing, bool retry)
+{
+	struct result *result = migration->result;
+	enum ending ending = ENDING_OVER;
+	bool started = false;
+	int error;
+
+	error = end_open(&migration->end, preparing ? &preparing_ops : &migrating_ops, migration, migration->options,
+			 migration->loop, result->error);
+	if (error) {
+		result->exit_status = error == -EINVAL ? EXIT_USAGE : EXIT_FAILED;
+		return ENDING_OVER;
+	}
+	progress_init(&migration->progress, migration->options->interval_s, migration->options->json,
+		      migration->settings.memory.bytes);
+	error = describe_guest(migration, preparing);
+	if (!error)
+		error = preparing ? start_preparing(migration, uri) : start(migration, uri);
+	if (error) {
+		fail_to_start(migration, error);
+	} else {
+		started = true;
+		watch(migration, preparing);
+		if (retry && was_busy(migration))
+			ending = ENDING_BUSY;
+		else
+			ending = preparing ? end_preparing(migration) : end_migrating(migration);
+	}
+	iothread_measure(&migration->end.io, false);
+	guest_park(migration->guest);
+	if (!end_close(&migration->end, started)) {
+		/* Threads of the library may still use the guest: nothing can be torn down. */
+		fprintf(stderr, "migperf: giving up; please report this\n");
+		_Exit(EXIT_FAILED);
+	}
+	guest_mark_for(migration->guest, NULL);
+	guest_free_state(&migration->state);
+	migration->follows = true;
+	return ending;
+}
+
+/* Sessions until one finds the destination ready, or it is clear that none will. */
+static enum ending reach(struct migration *migration, const char *uri, bool preparing)
+{
+	uint64_t until = os_now_ns() + RETRY_FOR_NS;
+	enum ending ending;
+
+	while ((ending = run_session(migration, uri, preparing, os_now_ns() < until)) == ENDING_BUSY)
+		loop_wait(migration->loop, os_now_ns() + RETRY_NS);
+	return ending;
+}
+
+static void begin_result(struct migration *migration, const char *uri)
+{
+	struct result *result = migration->result;
+
+	memset(result, 0, sizeof(*result));
+	result->options = migration->options;
+	result->settings = &migration->settings;
+	result->source = true;
+	result->uri = uri;
+	result->status = "failed";
+	result->touched_bytes = guest_filled_bytes(migration->guest);
+	result->cpu_destination_s = -1;
+	result->switchover_gap_ms = -1;
+	migration->cancel = false;
+}
+
+void migration_run(struct migration *migration, const char *uri)
+{
+	begin_result(migration, uri);
+	if (migration->settings.prealloc && reach(migration, uri, true) != ENDING_PREPARED)
+		return;
+	if (reach(migration, uri, false) != ENDING_OVER)
+		return;
+	histogram_summary(&migration->end.io.late, 1e3, &migration->result->late_us);
+	histogram_summary(&migration->end.io.waited, 1e3, &migration->result->waited_us);
+}

@@ -1,0 +1,487 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The command line. */
+#include <errno.h>
+#include <getopt.h>
+#include <inttypes.h>
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+
+#include "perf/options.h"
+#include "perf/units.h"
+
+#define GO_ON (-1)
+
+static const char help[] =
+	"Migrate a running guest over the network, as fast as the wires, cores and memory allow, and check every byte.\n"
+	"\n"
+	"  migperf -s [URI]          be a destination; serves migrations until stopped\n"
+	"  migperf -c URI            be the source of a migration\n"
+	"  migperf --loopback [URI]  both ends: two processes on this machine\n"
+	"\n"
+	"URI: tcp:HOST:PORT, unix:PATH, fd:N (-s), HOST:PORT or HOST; IPv6 as [ADDR]:PORT. Default tcp:127.0.0.1:4747.\n"
+	"Sizes take K, M, G, T (powers of 1024). The source chooses the guest; the destination learns it from the handshake.\n"
+	"\n"
+	"Which and how many\n"
+	"  -n K                      of K migrations, one after the other; with -s: serve K, then exit (default: 1; -s: no end)\n"
+	"  -1                        as -n 1\n"
+	"\n"
+	"The guest\n"
+	"  -m, --memory SIZE         its memory (1G)\n"
+	"      --guest process       what runs: threads of a process (process)\n"
+	"      --backing KIND        anon, memfd, hugetlb, hugetlb:2M, hugetlb:1G (memfd)\n"
+	"      --prealloc            populate the destination's memory before the clock starts\n"
+	"      --touched PERCENT     how much of the memory was ever written (100)\n"
+	"      --fill KIND           random, zero, text: about 2:1 with lz4 (random)\n"
+	"      --dirty-rate SIZE     bytes of pages it writes per second (0)\n"
+	"      --wss SIZE            working set that it writes (all memory)\n"
+	"      --pattern KIND        seq, rand, zipf: in which order (rand)\n"
+	"      --vcpus N             threads that write (1)\n"
+	"      --seed N              of all content and order (random)\n"
+	"\n"
+	"The migration\n"
+	"      --mode precopy        how (precopy)\n"
+	"  -P, --streams N           data streams, 1 to 64 (4)\n"
+	"  -b, --bandwidth RATE      bytes per second of all streams, 0: unlimited (0); the last round is exempt\n"
+	"      --downtime MS         downtime limit (300)\n"
+	"      --timeout S           give up after S seconds, 0: never (0)\n"
+	"      --compress KIND       none, lz4, auto (auto)\n"
+	"      --tracker KIND        where dirty bits come from: pagemap, marks, auto: marks before Linux 6.7 (auto)\n"
+	"      --dead-peer MS        a peer not heard of for so long is dead, 500 to 60000 (3000)\n"
+	"      --io-engine KIND      uring, plain, auto: io_uring where allowed (auto)\n"
+	"      --numa auto|off       pin migration threads by NUMA node (auto)\n"
+	"      --cpus LIST           CPUs that migration threads may use, as in 0-3,8 (all)\n"
+	"      --insecure            allow plain text beyond loopback\n"
+	"\n"
+	"The result\n"
+	"      --verify KIND         full, sample, off: check memory after the guest ran on for 200 ms (full)\n"
+	"  -i S                      interval lines every S seconds, 0: none (1)\n"
+	"  -J, --json                one JSON object per migration on standard output, nothing else there\n"
+	"      --report FILE.html    a page with plots of the run\n"
+	"      --version, --help\n"
+	"\n"
+	"SIGINT cancels: the guest runs on at the source. SIGUSR1 says on stderr what every thread waits for.\n"
+	"Exit status: 0 completed and verified, 1 failed (the guest runs on at the source), 2 usage, 3 memory differs\n"
+	"or could not be verified, 4 no connection or refused, 5 in doubt, 6 cancelled. See migperf(1).\n";
+
+static int usage(const char *format, ...) __attribute__((format(printf, 1, 2)));
+static int usage(const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	fputs("migperf: ", stderr);
+	vfprintf(stderr, format, args);
+	fputc('\n', stderr);
+	va_end(args);
+	return EXIT_USAGE;
+}
+
+/* Options of the contract that a later version will have: refused, rather than taken and not done. */
+static const struct {
+	const char *name, *instead;
+	int has_arg;
+} later[] = {
+	{ "rounds", "hybrid mode is not in this version: leave it out", 1 },
+	{ "urgent", "postcopy is not in this version: leave it out", 1 },
+	{ "zero-copy", "zero-copy send is not in this version: leave it out", 1 },
+	{ "throttle", "throttling is not in this version: raise --downtime or set --timeout instead", 1 },
+	{ "on-pause", "postcopy is not in this version: leave it out", 1 },
+	{ "recover", "recovery is not in this version: leave it out", 1 },
+	{ "drain-window", "draining is not in this version: leave it out", 1 },
+	{ "drain-tries", "draining is not in this version: leave it out", 1 },
+	{ "drain-fail", "draining is not in this version: leave it out", 1 },
+	{ "tls", "TLS is not in this version: use a network you trust and --insecure, or a tunnel", 1 },
+	{ "psk", "TLS is not in this version: use a network you trust and --insecure, or a tunnel", 1 },
+	{ "disk", "disks are not in this version: leave it out", 1 },
+	{ "io-depth", "disks are not in this version: leave it out", 1 },
+	{ "io-fault", "disks are not in this version: leave it out", 1 },
+	{ "info", "saved guests are not in this version: migrate over tcp: or unix:", 1 },
+	{ "check", "saved guests are not in this version: migrate over tcp: or unix:", 1 },
+	{ "rescue", "rescue files are not in this version: migrate over tcp: or unix:", 1 },
+};
+#define LATER (sizeof(later) / sizeof(*later))
+
+enum {
+	OPT_LOOPBACK = 256,
+	OPT_GUEST,
+	OPT_BACKING,
+	OPT_PREALLOC,
+	OPT_TOUCHED,
+	OPT_FILL,
+	OPT_DIRTY_RATE,
+	OPT_WSS,
+	OPT_PATTERN,
+	OPT_VCPUS,
+	OPT_SEED,
+	OPT_MODE,
+	OPT_DOWNTIME,
+	OPT_TIMEOUT,
+	OPT_COMPRESS,
+	OPT_TRACKER,
+	OPT_DEAD_PEER,
+	OPT_IO_ENGINE,
+	OPT_NUMA,
+	OPT_CPUS,
+	OPT_INSECURE,
+	OPT_VERIFY,
+	OPT_REPORT,
+	OPT_VERSION,
+	OPT_HELP,
+	OPT_LATER,
+};
+
+static const struct option known[] = {
+	{ "loopback", optional_argument, NULL, OPT_LOOPBACK },
+	{ "memory", required_argument, NULL, 'm' },
+	{ "guest", required_argument, NULL, OPT_GUEST },
+	{ "backing", required_argument, NULL, OPT_BACKING },
+	{ "prealloc", no_argument, NULL, OPT_PREALLOC },
+	{ "touched", required_argument, NULL, OPT_TOUCHED },
+	{ "fill", required_argument, NULL, OPT_FILL },
+	{ "dirty-rate", required_argument, NULL, OPT_DIRTY_RATE },
+	{ "wss", required_argument, NULL, OPT_WSS },
+	{ "pattern", required_argument, NULL, OPT_PATTERN },
+	{ "vcpus", required_argument, NULL, OPT_VCPUS },
+	{ "seed", required_argument, NULL, OPT_SEED },
+	{ "mode", required_argument, NULL, OPT_MODE },
+	{ "streams", required_argument, NULL, 'P' },
+	{ "bandwidth", required_argument, NULL, 'b' },
+	{ "downtime", required_argument, NULL, OPT_DOWNTIME },
+	{ "timeout", required_argument, NULL, OPT_TIMEOUT },
+	{ "compress", required_argument, NULL, OPT_COMPRESS },
+	{ "tracker", required_argument, NULL, OPT_TRACKER },
+	{ "dead-peer", required_argument, NULL, OPT_DEAD_PEER },
+	{ "io-engine", required_argument, NULL, OPT_IO_ENGINE },
+	{ "numa", required_argument, NULL, OPT_NUMA },
+	{ "cpus", required_argument, NULL, OPT_CPUS },
+	{ "insecure", no_argument, NULL, OPT_INSECURE },
+	{ "verify", required_argument, NULL, OPT_VERIFY },
+	{ "json", no_argument, NULL, 'J' },
+	{ "report", required_argument, NULL, OPT_REPORT },
+	{ "version", no_argument, NULL, OPT_VERSION },
+	{ "help", no_argument, NULL, OPT_HELP },
+};
+#define KNOWN (sizeof(known) / sizeof(*known))
+
+/* ---------------------------------------------------------------- values */
+
+static int take_number(const char *name, const char *text, uint64_t min, uint64_t max, uint64_t *ret)
+{
+	uint64_t value = 0;
+	int error = strspn(text, "0123456789") == strlen(text) ? units_parse_size(text, &value) : -EINVAL;
+
+	if (error == -EINVAL)
+		return usage("%s %s is not a number: give one from %" PRIu64 " to %" PRIu64, name, text, min, max);
+	if (error || value < min || value > max)
+		return usage("%s %s is out of range: %" PRIu64 " to %" PRIu64, name, text, min, max);
+	*ret = value;
+	return GO_ON;
+}
+
+static int take_size(const char *name, const char *text, uint64_t min, uint64_t max, uint64_t *ret)
+{
+	char a[UNITS_TEXT], b[UNITS_TEXT];
+	uint64_t value = 0;
+	int error = units_parse_size(text, &value);
+
+	if (error == -EINVAL)
+		return usage("%s %s is not a size: give one as in 64K, 300M, 4G", name, text);
+	if (error || value < min || value > max)
+		return usage("%s %s is out of range: %s to %s", name, text, units_exact(min, a), units_exact(max, b));
+	*ret = value;
+	return GO_ON;
+}
+
+/* A decimal fraction; "inf", "nan" and hexadecimal ones are not. */
+static int take_fraction(const char *name, const char *text, double max, double *ret)
+{
+	char *end = NULL;
+	double value = strspn(text, "0123456789.") == strlen(text) ? strtod(text, &end) : -1;
+
+	if (!end || end == text || *end || value < 0 || value > max)
+		return usage("%s %s is out of range: 0 to %g", name, text, max);
+	*ret = value;
+	return GO_ON;
+}
+
+static int take_choice(const char *name, const char *text, const char *const *names, int *ret)
+{
+	char list[128] = "";
+
+	*ret = settings_find(names, text);
+	if (*ret >= 0)
+		return GO_ON;
+	for (size_t i = 0; names[i]; i++) {
+		strncat(list, i ? ", " : "", sizeof(list) - strlen(list) - 1);
+		strncat(list, names[i], sizeof(list) - strlen(list) - 1);
+	}
+	return usage("%s %s is not known: choose one of %s", name, text, list);
+}
+
+static int take_seed(const char *text, uint64_t *ret)
+{
+	return take_number("--seed", text, 0, (1ull << 62) - 1, ret);
+}
+
+/* ---------------------------------------------------------------- options */
+
+static int take_guest_option(int option, const char *arg, struct options *o)
+{
+	struct guest_settings *guest = &o->guest;
+	uint64_t number;
+	double percent = 0;
+	int choice, result;
+
+	switch (option) {
+	case 'm': return take_size("-m", arg, SLUICE_PAGE_SIZE, SETTINGS_MAX_MEMORY, &guest->memory.bytes);
+	case OPT_GUEST:
+		if (!strcmp(arg, "kvm"))
+			return usage("--guest kvm is not in this version: use --guest process");
+		return take_choice("--guest", arg, (const char *const[]){ "process", NULL }, &choice);
+	case OPT_BACKING:
+		if (settings_parse_backing(arg, &guest->memory))
+			return usage("--backing %s is not known: choose one of anon, memfd, hugetlb, hugetlb:2M, hugetlb:1G",
+				     arg);
+		return GO_ON;
+	case OPT_PREALLOC: guest->prealloc = true; return GO_ON;
+	case OPT_TOUCHED:
+		result = take_fraction("--touched", arg, 100, &percent);
+		if (result == GO_ON)
+			guest->content.touched_per_2_32 = (uint64_t)(percent / 100 * 0x1p32);
+		return result;
+	case OPT_FILL:
+		result = take_choice("--fill", arg, settings_fills, &choice);
+		guest->content.fill = (enum fill)choice;
+		return result;
+	case OPT_DIRTY_RATE: return take_size("--dirty-rate", arg, 0, SETTINGS_MAX_RATE, &guest->dirty_rate);
+	case OPT_WSS: return take_size("--wss", arg, SLUICE_PAGE_SIZE, SETTINGS_MAX_MEMORY, &guest->wss_bytes);
+	case OPT_PATTERN:
+		result = take_choice("--pattern", arg, settings_patterns, &choice);
+		guest->pattern = (enum pattern_kind)choice;
+		return result;
+	case OPT_VCPUS:
+		result = take_number("--vcpus", arg, 1, SETTINGS_MAX_VCPUS, &number);
+		guest->vcpus = result == GO_ON ? (uint32_t)number : 1;
+		return result;
+	case OPT_SEED: return take_seed(arg, &guest->content.seed);
+	default: /* OPT_VERIFY */
+		result = take_choice("--verify", arg, settings_verifies, &choice);
+		guest->verify = (enum verify_mode)choice;
+		return result;
+	}
+}
+
+static int take_tracker(const char *arg, struct options *o)
+{
+	static const char *const names[] = { "auto", "pagemap", "marks", NULL };
+	int choice, result;
+
+	if (!strncmp(arg, "kvm-", 4))
+		return usage("--tracker %s needs --guest kvm, which is not in this version: use auto, pagemap or marks", arg);
+	result = take_choice("--tracker", arg, names, &choice);
+	o->tracker = (enum sluice_tracker)choice;
+	return result;
+}
+
+static int take_mode(const char *arg)
+{
+	int choice;
+
+	if (!strcmp(arg, "postcopy") || !strcmp(arg, "hybrid"))
+		return usage("--mode %s is not in this version: use --mode precopy", arg);
+	return take_choice("--mode", arg, (const char *const[]){ "precopy", NULL }, &choice);
+}
+
+static int take_migration_option(int option, const char *arg, struct options *o)
+{
+	static const char *const engines[] = { "auto", "uring", "plain", NULL };
+	int choice, result;
+
+	switch (option) {
+	case OPT_MODE: return take_mode(arg);
+	case 'P': return take_number("-P", arg, 1, SLUICE_MAX_STREAMS, &o->streams);
+	case 'b': return take_size("-b", arg, 0, SETTINGS_MAX_RATE, &o->bandwidth);
+	case OPT_DOWNTIME: return take_number("--downtime", arg, 1, 3600000, &o->downtime_ms);
+	case OPT_TIMEOUT: return take_number("--timeout", arg, 0, 1000000, &o->timeout_s);
+	case OPT_COMPRESS:
+		result = take_choice("--compress", arg, (const char *const[]){ "none", "lz4", "auto", NULL }, &choice);
+		o->compress = (enum sluice_compress)choice;
+		return result;
+	case OPT_TRACKER: return take_tracker(arg, o);
+	case OPT_DEAD_PEER: return take_number("--dead-peer", arg, 500, 60000, &o->dead_peer_ms);
+	case OPT_IO_ENGINE:
+		result = take_choice("--io-engine", arg, engines, &choice);
+		o->io_engine = result == GO_ON ? engines[choice] : NULL;
+		o->uring = choice != 2;
+		return result;
+	case OPT_NUMA:
+		result = take_choice("--numa", arg, (const char *const[]){ "auto", "off", NULL }, &choice);
+		o->numa = choice == 0;
+		return result;
+	case OPT_CPUS: o->cpus = arg; return GO_ON;
+	default: /* OPT_INSECURE */ o->insecure = true; return GO_ON;
+	}
+}
+
+static int take_role(struct options *o, enum role role)
+{
+	if (o->role != ROLE_NONE && o->role != role)
+		return usage("-s, -c and --loopback exclude each other: choose one");
+	o->role = role;
+	return GO_ON;
+}
+
+static int take_option(int option, const char *arg, struct options *o)
+{
+	int result;
+
+	switch (option) {
+	case 's': return take_role(o, ROLE_SERVER);
+	case 'c': o->uri = arg; return take_role(o, ROLE_CLIENT);
+	case OPT_LOOPBACK: o->uri = arg ? arg : o->uri; return take_role(o, ROLE_LOOPBACK);
+	case '1': o->count = 1; return GO_ON;
+	case 'n': return take_number("-n", arg, 1, 1000000, &o->count);
+	case 'i':
+		result = take_fraction("-i", arg, 86400, &o->interval_s);
+		if (result == GO_ON && o->interval_s > 0 && o->interval_s < 0.1)
+			return usage("-i %s is out of range: 0 (none), or 0.1 to 86400", arg);
+		return result;
+	case 'J': o->json = true; return GO_ON;
+	case OPT_REPORT: o->report = arg; return GO_ON;
+	case OPT_VERSION: printf("migperf, sluice %s\n", sluice_version()); return EXIT_COMPLETED;
+	case 'h':
+	case OPT_HELP: fputs(help, stdout); return EXIT_COMPLETED;
+	case 'm':
+	case OPT_GUEST:
+	case OPT_BACKING:
+	case OPT_PREALLOC:
+	case OPT_TOUCHED:
+	case OPT_FILL:
+	case OPT_DIRTY_RATE:
+	case OPT_WSS:
+	case OPT_PATTERN:
+	case OPT_VCPUS:
+	case OPT_SEED:
+	case OPT_VERIFY: return take_guest_option(option, arg, o);
+	default: return take_migration_option(option, arg, o);
+	}
+}
+
+/* The name of an option that a destination has no use for, NULL: it has. Those of the guest it accepts, though they are not its
+ * to choose. */
+static const char *source_only(int option)
+{
+	switch (option) {
+	case 'b': return "-b";
+	case OPT_MODE: return "--mode";
+	case OPT_DOWNTIME: return "--downtime";
+	case OPT_TIMEOUT: return "--timeout";
+	case OPT_TRACKER: return "--tracker";
+	case OPT_REPORT: return "--report";
+	default: return NULL;
+	}
+}
+
+/* ---------------------------------------------------------------- all together */
+
+static int check_uri(const struct options *o)
+{
+	static const char *const unknown[] = { "rdma:", "file:" };
+
+	for (size_t i = 0; i < 2; i++) {
+		if (!strncmp(o->uri, unknown[i], strlen(unknown[i])))
+			return usage("%s is not in this version: use tcp:HOST:PORT or unix:PATH", unknown[i]);
+	}
+	if (o->role != ROLE_SERVER && !strncmp(o->uri, "fd:", 3))
+		return usage("fd: is a listening socket, for -s: use tcp:HOST:PORT or unix:PATH");
+	if (!*o->uri)
+		return usage("the URI is empty: use tcp:HOST:PORT or unix:PATH");
+	return GO_ON;
+}
+
+/* Now, rather than after the migration. What the file holds is kept until then. */
+static int check_report(const struct options *o)
+{
+	FILE *file = o->report ? fopen(o->report, "ae") : NULL;
+
+	if (o->report && !file)
+		return usage("cannot write --report %s: %s", o->report, strerror(errno));
+	if (file)
+		fclose(file);
+	return GO_ON;
+}
+
+static int finish(int argc, char **argv, struct options *o)
+{
+	char error[SETTINGS_ERROR];
+	int operands = argc - optind, result;
+
+	if (o->role == ROLE_NONE)
+		return usage("say what to be: -s, -c URI or --loopback (migperf --help tells more)");
+	if (o->role == ROLE_SERVER && o->source_only)
+		return usage("%s is the source's to choose: give it to migperf -c, not -s", o->source_only);
+	if (operands > (o->role == ROLE_CLIENT ? 0 : 1))
+		return usage("%s is one argument too many (migperf --help tells more)", argv[argc - 1]);
+	if (operands)
+		o->uri = argv[optind];
+	if (!o->uri)
+		o->uri = o->role == ROLE_LOOPBACK ? "tcp:127.0.0.1:0" : "tcp:127.0.0.1:4747";
+	if (!o->count && o->role != ROLE_SERVER)
+		o->count = 1;
+	if (!o->guest.wss_bytes)
+		o->guest.wss_bytes = o->guest.memory.bytes & ~(uint64_t)(SLUICE_PAGE_SIZE - 1);
+	/* The process guest can always mark: that is what auto comes to on kernels before 6.7. */
+	if (o->tracker == SLUICE_TRACKER_AUTO && o->role != ROLE_SERVER && sluice_tracker_works(SLUICE_TRACKER_AUTO))
+		o->tracker = SLUICE_TRACKER_MARKS;
+	if (settings_check(&o->guest, error))
+		return usage("%s", error);
+	result = check_uri(o);
+	return result == GO_ON ? check_report(o) : result;
+}
+
+int options_parse(int argc, char **argv, struct options *ret)
+{
+	struct option table[KNOWN + LATER + 1];
+	int option, index, result;
+
+	*ret = (struct options){ .streams = 4,
+				 .downtime_ms = 300,
+				 .dead_peer_ms = 3000,
+				 .compress = SLUICE_COMPRESS_AUTO,
+				 .numa = true,
+				 .uring = true,
+				 .io_engine = "auto",
+				 .interval_s = 1 };
+	ret->guest.memory = (struct memory_spec){ 1ull << 30, BACKING_MEMFD, SLUICE_PAGE_SIZE };
+	ret->guest.content.touched_per_2_32 = 1ull << 32;
+	ret->guest.pattern = PATTERN_RAND;
+	ret->guest.vcpus = 1;
+	if (getrandom(&ret->guest.content.seed, sizeof(ret->guest.content.seed), 0) < 0)
+		return usage("no random numbers: %s", strerror(errno));
+	ret->guest.content.seed >>= 2; /* JSON's integers are signed */
+
+	memcpy(table, known, sizeof(known));
+	for (size_t i = 0; i < LATER; i++)
+		table[KNOWN + i] = (struct option){ later[i].name, later[i].has_arg, NULL, OPT_LATER };
+	table[KNOWN + LATER] = (struct option){ NULL, 0, NULL, 0 };
+
+	opterr = 0;
+	while ((option = getopt_long(argc, argv, ":sc:n:1m:P:b:i:Jh", table, &index)) >= 0) {
+		if (option == ':')
+			return usage("%s needs a value (migperf --help tells more)", argv[optind - 1]);
+		if (option == '?')
+			return usage("%s is not an option, or takes no value (migperf --help tells more)", argv[optind - 1]);
+		if (option == OPT_LATER)
+			return usage("--%s: %s", table[index].name, later[(size_t)index - KNOWN].instead);
+		if (source_only(option))
+			ret->source_only = source_only(option);
+		result = take_option(option, optarg, ret);
+		if (result != GO_ON)
+			return result;
+	}
+	return finish(argc, argv, ret);
+}

@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* What the destination tells the source about the guest that arrived. */
+#ifndef PERF_REPORT_H
+#define PERF_REPORT_H
+
+#include <stdint.h>
+
+#include "perf/os.h"
+#include "perf/verify.h"
+
+enum report_kind {
+	REPORT_RUNNING, /* at the first heartbeat */
+	REPORT_BUSY,    /* once a second while verifying: so that the source need not guess how long to wait */
+	REPORT_RESULT,  /* last */
+};
+
+struct report {
+	enum report_kind kind;
+	char host[OS_HOST_ID];
+	uint64_t first_beat_ns; /* by the destination's CLOCK_MONOTONIC */
+	struct verify_result verify;
+	double cpu_s;
+	uint64_t gap_ns, pages_written, sluice_bytes, page_tables_bytes;
+};
+
+/* As JSON text, malloc'ed, below SLUICE_MESSAGE_MAX. NULL: no memory. */
+char *report_encode(const struct report *report);
+
+/* From a peer: everything is checked. -EBADMSG. */
+int report_decode(const void *data, size_t length, struct report *ret);
+
+#endif

@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The figures of one migration, as JSON, table and page show them. */
+#ifndef PERF_RESULT_H
+#define PERF_RESULT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "perf/options.h"
+#include "perf/verify.h"
+
+#define RESULT_ROUNDS 1024u  /* kept; of more, the last replaces the last */
+#define RESULT_SAMPLES 4096u /* kept; of more, every other is dropped and they are taken half as often */
+#define RESULT_TEXT 512
+
+/* One point of the plots. */
+struct sample {
+	double at_s;
+	uint64_t guest_bytes, remaining_bytes, dirty_bytes_per_s;
+	enum sluice_phase phase;
+};
+
+struct result {
+	const struct options *options;
+	const struct guest_settings *settings; /* NULL: a destination that was not told of a guest */
+	bool source;
+	const char *uri;
+	const char *status;      /* "completed", "failed", "cancelled", "in-doubt" */
+	char error[RESULT_TEXT]; /* empty: none */
+	enum exit_status exit_status;
+	uint64_t touched_bytes;
+
+	struct sluice_stats stats;
+	struct sluice_stream_stats stream[SLUICE_MAX_STREAMS];
+	unsigned streams;
+	struct sluice_round round[RESULT_ROUNDS];
+	unsigned rounds;
+
+	double cpu_source_s, cpu_destination_s; /* negative: not known */
+	double gap_ms, switchover_gap_ms;       /* switchover: negative: there was none */
+	bool one_clock;                         /* the switchover's gap was measured by one clock */
+	uint64_t pages_written;
+	struct sluice_hist late_us, waited_us;
+	struct verify_result verify;
+	uint64_t sluice_bytes, page_tables_bytes; /* of this side; page tables: grown during the migration */
+	uint64_t peer_sluice_bytes, peer_page_tables_bytes;
+
+	struct sample sample[RESULT_SAMPLES];
+	unsigned samples;
+	double sample_every_s;
+};
+
+/* Take a sample if one is due. */
+void result_sample(struct result *result, double at_s, const struct sluice_stats *stats);
+
+/* Take what the session can tell at its end. */
+void result_collect(struct result *result, struct sluice *session);
+
+/* What carried the data streams: "io_uring", "plain", "mixed"; NULL: nothing did, or the library does not tell. */
+const char *result_engine(const struct result *result);
+
+/* One JSON object and a newline on stdout. */
+void result_print_json(const struct result *result);
+/* The table, on stdout. */
+void result_print_table(const struct result *result);
+/* The page. 0 or negative errno. */
+int result_write_html(const struct result *result, const char *path);
+
+#endif

@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* What the source chooses of a guest; it travels to the destination as the cookie. */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <jansson.h>
+
+#include "perf/settings.h"
+#include "perf/units.h"
+
+#define COOKIE_VERSION 2
+#define MAGIC "migperf"
+
+const char *const settings_fills[] = { "random", "zero", "text", NULL };
+const char *const settings_patterns[] = { "seq", "rand", "zipf", NULL };
+const char *const settings_verifies[] = { "full", "sample", "off", NULL };
+
+int settings_find(const char *const *names, const char *text)
+{
+	for (int i = 0; names[i]; i++) {
+		if (!strcmp(names[i], text))
+			return i;
+	}
+	return -1;
+}
+
+int settings_parse_backing(const char *text, struct memory_spec *spec)
+{
+	static const struct {
+		const char *name;
+		enum backing backing;
+		uint32_t host_page_size;
+	} known[] = {
+		{ "anon", BACKING_ANON, SLUICE_PAGE_SIZE },  { "memfd", BACKING_MEMFD, SLUICE_PAGE_SIZE },
+		{ "hugetlb", BACKING_HUGETLB, 2u << 20 },    { "hugetlb:2M", BACKING_HUGETLB, 2u << 20 },
+		{ "hugetlb:1G", BACKING_HUGETLB, 1u << 30 },
+	};
+
+	for (size_t i = 0; i < sizeof(known) / sizeof(*known); i++) {
+		if (!strcmp(known[i].name, text)) {
+			spec->backing = known[i].backing;
+			spec->host_page_size = known[i].host_page_size;
+			return 0;
+		}
+	}
+	return -EINVAL;
+}
+
+int settings_check(const struct guest_settings *settings, char error[SETTINGS_ERROR])
+{
+	const struct memory_spec *memory = &settings->memory;
+	char a[UNITS_TEXT], b[UNITS_TEXT];
+
+	if (memory->bytes < SLUICE_PAGE_SIZE || memory->bytes > SETTINGS_MAX_MEMORY)
+		snprintf(error, SETTINGS_ERROR, "-m %s is out of range: 4K to %s", units_exact(memory->bytes, a),
+			 units_exact(SETTINGS_MAX_MEMORY, b));
+	else if (memory->bytes % memory->host_page_size)
+		snprintf(error, SETTINGS_ERROR, "-m %s must be a multiple of %s, the page size of --backing %s",
+			 units_exact(memory->bytes, a), units_exact(memory->host_page_size, b), memory_backing_name(memory));
+	else if (settings->dirty_rate > SETTINGS_MAX_RATE)
+		snprintf(error, SETTINGS_ERROR, "--dirty-rate %s is out of range: 0 to %s", units_exact(settings->dirty_rate, a),
+			 units_exact(SETTINGS_MAX_RATE, b));
+	else if (settings->vcpus < 1 || settings->vcpus > SETTINGS_MAX_VCPUS)
+		snprintf(error, SETTINGS_ERROR, "--vcpus %" PRIu32 " is out of range: 1 to %u", settings->vcpus,
+			 SETTINGS_MAX_VCPUS);
+	else if (settings->wss_bytes < (uint64_t)settings->vcpus * SLUICE_PAGE_SIZE || settings->wss_bytes > memory->bytes)
+		snprintf(error, SETTINGS_ERROR, "--wss %s is out of range: %" PRIu32 "K (a page for each of --vcpus) to -m %s",
+			 units_exact(settings->wss_bytes, a), 4 * settings->vcpus, units_exact(memory->bytes, b));
+	else if (settings->wss_bytes % SLUICE_PAGE_SIZE)
+		snprintf(error, SETTINGS_ERROR, "--wss %s must be a multiple of 4K", units_exact(settings->wss_bytes, a));
+	else
+		return 0;
+	return -EINVAL;
+}
+
+char *settings_encode(const struct guest_settings *s)
+{
+	json_t *json = json_pack("{s:s, s:i, s:I, s:s, s:I, s:I, s:s, s:s, s:s, s:I, s:I, s:I, s:i, s:b, s:b}", "magic", MAGIC,
+				 "version", COOKIE_VERSION, "memory", (json_int_t)s->memory.bytes, "backing",
+				 memory_backing_name(&s->memory), "seed", (json_int_t)s->content.seed, "touched",
+				 (json_int_t)s->content.touched_per_2_32, "fill", settings_fills[s->content.fill], "pattern",
+				 settings_patterns[s->pattern], "verify", settings_verifies[s->verify], "dirty_rate",
+				 (json_int_t)s->dirty_rate, "wss", (json_int_t)s->wss_bytes, "need", (json_int_t)s->need_bytes,
+				 "vcpus", (int)s->vcpus, "prealloc", (int)s->prealloc, "prepare", (int)s->prepare);
+	char *text = json ? json_dumps(json, JSON_COMPACT) : NULL;
+
+	json_decref(json);
+	return text;
+}
+
+/* The strings and numbers of a cookie into settings. -EBADMSG: one is not what it may be. */
+static int take(json_t *json, struct guest_settings *s, char error[SETTINGS_ERROR])
+{
+	const char *magic, *backing, *fill, *pattern, *verify;
+	json_int_t memory, seed, touched, rate, wss, need, vcpus;
+	int version, prealloc, prepare, fill_index, pattern_index, verify_index;
+	json_error_t why;
+
+	if (json_unpack_ex(json, &why, 0, "{s:s, s:i}", "magic", &magic, "version", &version) || strcmp(magic, MAGIC)) {
+		snprintf(error, SETTINGS_ERROR, "the guest offered is not one of migperf's: use migperf at both ends");
+		return -EBADMSG;
+	}
+	if (version != COOKIE_VERSION) {
+		snprintf(error, SETTINGS_ERROR,
+			 "the source describes its guest in version %d, this migperf knows %d: "
+			 "use the same migperf at both ends",
+			 version, COOKIE_VERSION);
+		return -EBADMSG;
+	}
+	if (json_unpack_ex(json, &why, 0, "{s:I, s:s, s:I, s:I, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:b, s:b}", "memory", &memory,
+			   "backing", &backing, "seed", &seed, "touched", &touched, "fill", &fill, "pattern", &pattern, "verify",
+			   &verify, "dirty_rate", &rate, "wss", &wss, "need", &need, "vcpus", &vcpus, "prealloc", &prealloc,
+			   "prepare", &prepare)) {
+		snprintf(error, SETTINGS_ERROR, "guest settings are damaged: %.120s", why.text);
+		return -EBADMSG;
+	}
+	fill_index = settings_find(settings_fills, fill);
+	pattern_index = settings_find(settings_patterns, pattern);
+	verify_index = settings_find(settings_verifies, verify);
+	if (fill_index < 0 || pattern_index < 0 || verify_index < 0 || settings_parse_backing(backing, &s->memory) ||
+	    memory < 0 || touched < 0 || touched > 1ll << 32 || rate < 0 || wss < 0 || need < 0 || vcpus < 0 ||
+	    vcpus > SETTINGS_MAX_VCPUS) {
+		snprintf(error, SETTINGS_ERROR, "guest settings hold a value that this migperf does not know");
+		return -EBADMSG;
+	}
+	s->memory.bytes = (uint64_t)memory;
+	s->content =
+		(struct content){ .seed = (uint64_t)seed, .touched_per_2_32 = (uint64_t)touched, .fill = (enum fill)fill_index };
+	s->pattern = (enum pattern_kind)pattern_index;
+	s->verify = (enum verify_mode)verify_index;
+	s->dirty_rate = (uint64_t)rate;
+	s->wss_bytes = (uint64_t)wss;
+	s->need_bytes = (uint64_t)need;
+	s->vcpus = (uint32_t)vcpus;
+	s->prealloc = prealloc;
+	s->prepare = prepare;
+	return 0;
+}
+
+int settings_decode(const void *data, size_t length, struct guest_settings *ret, char error[SETTINGS_ERROR])
+{
+	json_error_t why;
+	json_t *json = json_loadb(data, length, JSON_REJECT_DUPLICATES, &why);
+	int result;
+
+	memset(ret, 0, sizeof(*ret));
+	if (!json) {
+		snprintf(error, SETTINGS_ERROR, "the guest offered is not one of migperf's: use migperf at both ends");
+		return -EBADMSG;
+	}
+	result = take(json, ret, error);
+	if (!result && settings_check(ret, error))
+		result = -EBADMSG;
+	json_decref(json);
+	return result;
+}

@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The source's side of migperf: a guest, and its migrations one after the other. Thread: main. */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "perf/migration.h"
+#include "perf/source.h"
+
+struct source {
+	struct migration migration; /* the one under way, and what all have in common */
+};
+
+/* Show the result, in the ways that were asked for. */
+static void present(struct source *source)
+{
+	const struct options *options = source->migration.options;
+	const struct result *result = source->migration.result;
+	int error;
+
+	if (options->json)
+		result_print_json(result);
+	else if (result->stats.total_ms > 0)
+		result_print_table(result);
+	if (result->error[0])
+		fprintf(stderr, "migperf: %s: %s\n", result->status, result->error);
+	if (result->verify.status == VERIFY_MISMATCH)
+		fprintf(stderr, "migperf: memory differs: %" PRIu64 " pages; %s\n", result->verify.mismatches,
+			result->verify.first);
+	if (!options->report)
+		return;
+	error = result_write_html(result, options->report);
+	if (error)
+		fprintf(stderr, "migperf: cannot write %s: %s\n", options->report, strerror(-error));
+}
+
+static int fill(void *arg)
+{
+	struct source *source = arg;
+
+	return guest_fill(source->migration.guest, &source->migration.cancel);
+}
+
+/* What the destination will come to hold: what is touched now, and what the working set adds to that. */
+static uint64_t needed_bytes(const struct guest_settings *settings)
+{
+	double touched = (double)settings->content.touched_per_2_32 * 0x1p-32, bytes = (double)settings->memory.bytes * touched;
+
+	if (settings->prealloc)
+		return settings->memory.bytes;
+	if (settings->dirty_rate)
+		bytes += (double)settings->wss_bytes * (1 - touched);
+	return bytes < (double)settings->memory.bytes ? (uint64_t)bytes : settings->memory.bytes;
+}
+
+enum exit_status source_prepare(const struct options *options, struct loop *loop, struct source **ret_source)
+{
+	struct source *source = calloc(1, sizeof(*source));
+	const struct guest_settings *guest = &options->guest;
+	double touched = (double)guest->content.touched_per_2_32 * 0x1p-32;
+	char text[MEMORY_ERROR] = "no memory";
+	struct migration *migration;
+	struct memory memory;
+	int error;
+
+	if (!source)
+		goto fail;
+	migration = &source->migration;
+	migration->result = calloc(1, sizeof(*migration->result));
+	if (!migration->result)
+		goto fail;
+	migration->options = options;
+	migration->loop = loop;
+	migration->settings = *guest;
+	migration->settings.need_bytes = needed_bytes(guest);
+	if (memory_check_room(&guest->memory, (uint64_t)((double)guest->memory.bytes * touched), text) ||
+	    memory_create(&memory, &guest->memory, text))
+		goto fail;
+	if (guest_create(&migration->settings, &memory, &migration->guest)) {
+		memory_destroy(&memory);
+		snprintf(text, sizeof(text), "cannot make the guest: free memory, or choose a smaller -m or --vcpus");
+		goto fail;
+	}
+	error = loop_run(loop, fill, NULL, source, &migration->cancel);
+	if (error == -ECANCELED) {
+		source_destroy(source);
+		return EXIT_CANCELLED;
+	}
+	if (error) {
+		snprintf(text, sizeof(text), "cannot fill the guest's memory: %s: free memory or threads", strerror(-error));
+		goto fail;
+	}
+	*ret_source = source;
+	return EXIT_COMPLETED;
+
+fail:
+	fprintf(stderr, "migperf: %s\n", text);
+	source_destroy(source);
+	return EXIT_FAILED;
+}
+
+enum exit_status source_run(struct source *source, const char *uri)
+{
+	enum exit_status status = EXIT_COMPLETED;
+
+	for (uint64_t done = 0; done < source->migration.options->count && status == EXIT_COMPLETED; done++) {
+		migration_run(&source->migration, uri);
+		status = source->migration.result->exit_status;
+		present(source);
+	}
+	return status;
+}
+
+void source_destroy(struct source *source)
+{
+	if (!source)
+		return;
+	guest_destroy(source->migration.guest);
+	free(source->migration.result);
+	free(source);
+}

@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The verdict on a migration that is over. */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "perf/os.h"
+#include "perf/verdict.h"
+
+#define REPORT_NS (30 * OS_S) /* without a sign of life from the destination's migperf, after completion */
+
+static void take_result(struct migration *migration, const struct report *report)
+{
+	struct result *result = migration->result;
+
+	result->verify = report->verify;
+	result->cpu_destination_s = report->cpu_s;
+	result->peer_sluice_bytes = report->sluice_bytes;
+	result->peer_page_tables_bytes = report->page_tables_bytes;
+	if ((double)report->gap_ns * 1e-6 > result->gap_ms)
+		result->gap_ms = (double)report->gap_ns * 1e-6;
+}
+
+/* The switchover's gap: from the last heartbeat here to the first there, or, where clocks differ, to the news of
+ * it. */
+static void take_first_beat(struct migration *migration, const struct report *report, uint64_t at_ns)
+{
+	struct result *result = migration->result;
+	struct guest_view view;
+	char host[OS_HOST_ID];
+	uint64_t first;
+
+	if (!report->first_beat_ns || result->one_clock)
+		return;
+	os_host_id(host);
+	guest_look(migration->guest, &view);
+	result->one_clock = !strcmp(host, report->host);
+	first = result->one_clock ? report->first_beat_ns : at_ns;
+	if (!view.last_beat_ns || first < view.last_beat_ns || (!result->one_clock && result->switchover_gap_ms >= 0))
+		return;
+	result->switchover_gap_ms = (double)(first - view.last_beat_ns) * 1e-6;
+	if (result->switchover_gap_ms > result->gap_ms)
+		result->gap_ms = result->switchover_gap_ms;
+}
+
+/* After completion: what the guest's new host says of it. Whether it did. */
+static bool await_report(struct migration *migration)
+{
+	uint64_t until = os_now_ns() + REPORT_NS, at_ns;
+	unsigned stops = migration->loop->stops;
+	struct report report;
+	int error;
+
+	for (;;) {
+		error = end_take_report(&migration->end, &report, &at_ns);
+		if (error == -EBADMSG)
+			return false;
+		if (!error) {
+			until = at_ns + REPORT_NS;
+			take_first_beat(migration, &report, at_ns);
+			if (report.kind != REPORT_RESULT)
+				continue;
+			take_result(migration, &report);
+			return true;
+		}
+		if (end_ended(&migration->end) || migration->loop->child_gone || migration->loop->stops != stops ||
+		    os_now_ns() >= until)
+			return false;
+		end_wait(&migration->end, until);
+	}
+}
+
+/* The guest runs at the destination, which verifies it and says what came of that. */
+static void check_arrived(struct migration *migration)
+{
+	struct result *result = migration->result;
+	const char *why = "the destination does not say why";
+
+	if (!await_report(migration))
+		why = "the guest runs at the destination, which never said what it verified: look at its migperf's messages";
+	else if (result->verify.first[0])
+		why = result->verify.first;
+	if (result->verify.status != VERIFY_SKIPPED || migration->settings.verify == VERIFY_OFF)
+		return;
+	snprintf(result->error, RESULT_TEXT, "could not be verified: %s", why);
+	result->verify.first[0] = 0;
+	result->exit_status = EXIT_DIFFERS;
+}
+
+/* loop_run: verify here. */
+static int verify_here(void *arg)
+{
+	struct migration *migration = arg;
+
+	return verify_guest(migration->guest, migration->settings.verify, &migration->cancel, &migration->result->verify);
+}
+
+/* After a failure: the guest must go on here as if nothing had happened. */
+static void check_survivor(struct migration *migration)
+{
+	uint64_t until = os_now_ns() + END_RUN_ON_NS;
+	struct result *result = migration->result;
+	struct guest_view view;
+	int error;
+
+	guest_look(migration->guest, &view);
+	if (!view.running) {
+		snprintf(result->error + strlen(result->error), RESULT_TEXT - strlen(result->error),
+			 " (and the library left the guest stopped)");
+		guest_resume(migration->guest, NULL, NULL);
+	}
+	while (os_now_ns() < until)
+		loop_wait(migration->loop, until);
+	guest_park(migration->guest);
+	guest_look(migration->guest, &view);
+	result->gap_ms = (double)view.gap_ns * 1e-6;
+	error = loop_run(migration->loop, verify_here, NULL, migration, &migration->cancel);
+	if (error)
+		snprintf(result->error + strlen(result->error), RESULT_TEXT - strlen(result->error), " (not verified: %s)",
+			 strerror(-error));
+}
+
+void verdict_reach(struct migration *migration)
+{
+	struct result *result = migration->result;
+	struct guest_view view;
+
+	result->exit_status = end_outcome(&migration->end, &result->status, result->error);
+	guest_look(migration->guest, &view);
+	result->pages_written = view.pages_written - migration->written_before;
+	result->gap_ms = (double)view.gap_ns * 1e-6;
+	result->cpu_source_s = migration->end.cpu_over_s - migration->cpu_before_s;
+	if (result->exit_status == EXIT_COMPLETED) {
+		check_arrived(migration);
+		sluice_close(migration->end.session);
+	} else if (result->exit_status == EXIT_IN_DOUBT) {
+		snprintf(result->error + strlen(result->error), RESULT_TEXT - strlen(result->error),
+			 ": the guest is stopped here; look at %s whether it runs there", result->uri);
+		sluice_resolve(migration->end.session, 0);
+	} else {
+		check_survivor(migration);
+	}
+	guest_park(migration->guest);
+	if (result->verify.status == VERIFY_MISMATCH)
+		result->exit_status = EXIT_DIFFERS;
+}

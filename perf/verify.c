@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Does guest memory hold what it must?
+ *
+ * Threads take pieces of memory in turn. Presence is looked up a granule at a time, before anything is read: a
+ * page that does not exist is all zero, and reading a hole of a memfd would make it exist.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "perf/os.h"
+#include "perf/verify.h"
+
+#define PIECE (64u * MEMORY_GRANULE) /* pages a thread takes at once: 128 MiB */
+#define VERIFY_THREADS 64u
+#define SAMPLE 64u
+
+const char *const verify_names[] = { "skipped", "ok", "mismatch" };
+
+struct verifier {
+	const struct guest *guest;
+	enum verify_mode mode;
+	_Atomic bool *cancel;
+	_Atomic uint64_t next; /* page */
+	_Atomic int error;
+	pthread_mutex_t lock;
+	struct verify_result result; /* under lock */
+};
+
+static void note_wrong(struct verifier *verifier, uint64_t page, uint32_t count, const void *memory)
+{
+	struct verify_result *result = &verifier->result;
+
+	pthread_mutex_lock(&verifier->lock);
+	if (!result->mismatches++ || page < result->first_page) {
+		result->first_page = page;
+		content_describe(&guest_settings_of(verifier->guest)->content, page, count, memory, result->first);
+	}
+	pthread_mutex_unlock(&verifier->lock);
+}
+
+/* Look at one page. `present`: it exists. */
+static void verify_page(struct verifier *verifier, uint64_t page, uint32_t count, bool present)
+{
+	const struct content *content = &guest_settings_of(verifier->guest)->content;
+	const void *memory = memory_page(guest_memory(verifier->guest), page);
+
+	if (!present) {
+		if (!content_is_zero(content, page, count))
+			note_wrong(verifier, page, count, NULL);
+	} else if (!content_matches(content, page, count, memory)) {
+		note_wrong(verifier, page, count, memory);
+	}
+}
+
+/* Returns how many pages were looked at, or negative errno. */
+static int verify_granule(struct verifier *verifier, uint64_t first)
+{
+	const struct memory *memory = guest_memory(verifier->guest);
+	const struct counts *counts = guest_counts(verifier->guest);
+	const struct content *content = &guest_settings_of(verifier->guest)->content;
+	uint64_t end = first < memory->split_page ? memory->split_page : memory->pages;
+	uint64_t bits[MEMORY_GRANULE / 64], any = 0, page = first, step = 1;
+	bool written = counts_any(counts, first);
+	int error = memory_present(memory, first, bits), looked = 0;
+
+	if (error)
+		return error;
+	if (end > first + MEMORY_GRANULE)
+		end = first + MEMORY_GRANULE;
+	for (unsigned i = 0; i < MEMORY_GRANULE / 64; i++)
+		any |= bits[i];
+	/* The common case of a sparse guest: nothing is there, and nothing must be. */
+	if (!any && !written && (!content->touched_per_2_32 || content->fill == FILL_ZERO))
+		return (int)(end - first);
+	if (verifier->mode == VERIFY_SAMPLE) {
+		step = SAMPLE;
+		page += content_mix(content->seed ^ first) % SAMPLE;
+	}
+	for (; page < end; page += step, looked++) {
+		unsigned i = (unsigned)(page - first);
+
+		verify_page(verifier, page, written ? counts->count[page] : 0, bits[i / 64] >> (i % 64) & 1);
+	}
+	return looked;
+}
+_Static_assert(MEMORY_GRANULE == COUNTS_GROUP, "one summary bit tells for a granule");
+
+static void *verify_body(void *arg)
+{
+	struct verifier *verifier = arg;
+	uint64_t pages = guest_memory(verifier->guest)->pages, at, looked = 0;
+
+	while (!atomic_load(&verifier->error) && (at = atomic_fetch_add(&verifier->next, PIECE)) < pages) {
+		uint64_t end = at + PIECE < pages ? at + PIECE : pages;
+
+		for (; at < end; at += MEMORY_GRANULE) {
+			int n = *verifier->cancel ? -ECANCELED : verify_granule(verifier, at);
+
+			if (n < 0) {
+				atomic_store(&verifier->error, n);
+				break;
+			}
+			looked += (uint64_t)n;
+		}
+	}
+	pthread_mutex_lock(&verifier->lock);
+	verifier->result.pages += looked;
+	pthread_mutex_unlock(&verifier->lock);
+	return NULL;
+}
+
+/* The threads' own tallies must agree with the pages' counts: a write that was counted twice or never shows here. */
+static void verify_tally(struct verifier *verifier)
+{
+	struct guest_view view;
+	uint64_t sum = counts_sum(guest_counts(verifier->guest));
+
+	guest_look(verifier->guest, &view);
+	if (view.pages_written == sum)
+		return;
+	if (!verifier->result.mismatches++)
+		snprintf(verifier->result.first, CONTENT_TEXT,
+			 "the guest's threads made %" PRIu64 " writes, its pages count %" PRIu64, view.pages_written, sum);
+}
+
+int verify_guest(const struct guest *guest, enum verify_mode mode, _Atomic bool *cancel, struct verify_result *ret)
+{
+	struct verifier verifier = { .guest = guest, .mode = mode, .cancel = cancel, .lock = PTHREAD_MUTEX_INITIALIZER };
+	unsigned n = os_cpus() < VERIFY_THREADS ? os_cpus() : VERIFY_THREADS, started = 0;
+	pthread_t threads[VERIFY_THREADS];
+
+	memset(ret, 0, sizeof(*ret));
+	if (mode == VERIFY_OFF)
+		return 0;
+	while (started + 1 < n && !os_thread_start(&threads[started], "verify", verify_body, &verifier))
+		started++;
+	verify_body(&verifier);
+	while (started)
+		pthread_join(threads[--started], NULL);
+	if (verifier.error)
+		return verifier.error;
+	verify_tally(&verifier);
+	*ret = verifier.result;
+	ret->status = ret->mismatches ? VERIFY_MISMATCH : VERIFY_OK;
+	return 0;
+}
