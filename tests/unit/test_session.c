@@ -1,0 +1,316 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* test_session.c: whole migrations within one process: both sessions, their threads, real sockets, and an embedder of a few
+ * lines whose loop dispatches both ends. */
+#include <errno.h>
+#include <poll.h>
+#include <sluice.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "tests/unit/harness.h"
+
+enum { PAGES = 2048, BYTES = PAGES * SLUICE_PAGE_SIZE, PATIENCE_MS = 20000 };
+
+struct side {
+	struct sluice *session;
+	unsigned char *memory;
+	const struct sluice_section *sections; /* as load got them */
+	size_t n_sections;
+	bool running, ended, lazy; /* lazy: answers load only when told */
+	int pause_error, load_error;
+	unsigned pauses, resumes, rounds;
+	enum sluice_phase last;
+	char message[64];
+};
+
+static const char state[] = "device state of the guest";
+
+static void on_event(void *opaque, const struct sluice_event *event)
+{
+	struct side *side = opaque;
+
+	switch (event->type) {
+	case SLUICE_EVENT_PHASE: side->last = event->u.phase; break;
+	case SLUICE_EVENT_ROUND: side->rounds++; break;
+	case SLUICE_EVENT_ENDED: side->ended = true; break;
+	case SLUICE_EVENT_MESSAGE:
+		snprintf(side->message, sizeof(side->message), "%.*s", (int)event->u.message.length,
+			 (const char *)event->u.message.data);
+		break;
+	case SLUICE_EVENT_WARNING: break;
+	}
+}
+
+static int add_memory(struct side *side)
+{
+	struct sluice_region region = {
+		.size_of = sizeof(region), .name = "ram", .address = side->memory, .size = BYTES, .node = -1, .fd = -1
+	};
+	uint32_t id;
+
+	return sluice_add_region(side->session, &region, &id);
+}
+
+static void on_incoming(void *opaque, const struct sluice_offer *offers, size_t n, const void *cookie, size_t length)
+{
+	struct side *side = opaque;
+	bool fits = n == 1 && !strcmp(offers[0].name, "ram") && offers[0].size == BYTES && length == 6 &&
+		    !memcmp(cookie, "cookie", 6);
+
+	if (!fits)
+		sluice_refuse_because(side->session, "not what the test offers");
+	sluice_done(side->session, SLUICE_INCOMING_GUEST, fits ? add_memory(side) : -EINVAL);
+}
+
+static void on_pause(void *opaque)
+{
+	struct side *side = opaque;
+
+	side->pauses++;
+	side->running = side->pause_error;
+	sluice_done(side->session, SLUICE_PAUSE, side->pause_error);
+}
+
+static void on_resume(void *opaque)
+{
+	struct side *side = opaque;
+
+	side->resumes++;
+	side->running = true;
+	sluice_done(side->session, SLUICE_RESUME, 0);
+}
+
+static void on_save(void *opaque)
+{
+	struct side *side = opaque;
+	struct sluice_section section = { "device", 7, state, sizeof(state) }, empty = { "empty", 1, NULL, 0 };
+	int error = sluice_save_section(side->session, &section);
+
+	error = error ? error : sluice_save_section(side->session, &empty);
+	sluice_done(side->session, SLUICE_SAVE, error);
+}
+
+static void on_load(void *opaque, const struct sluice_section *sections, size_t n)
+{
+	struct side *side = opaque;
+
+	side->sections = sections;
+	side->n_sections = n;
+	if (!side->lazy)
+		sluice_done(side->session, SLUICE_LOAD, side->load_error);
+}
+
+static const struct sluice_ops ops = {
+	.size_of = sizeof(ops),
+	.event = on_event,
+	.incoming = on_incoming,
+	.pause = on_pause,
+	.resume = on_resume,
+	.save = on_save,
+	.load = on_load,
+};
+
+struct pair {
+	struct side source, destination;
+	struct sluice_listener *listener;
+};
+
+static void side_init(struct side *side)
+{
+	memset(side, 0, sizeof(*side));
+	side->memory = mmap(NULL, BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	CU_ASSERT_FATAL(side->memory != MAP_FAILED);
+	CU_ASSERT_EQUAL_FATAL(sluice_create(&ops, side, &side->session), 0);
+}
+
+static void pair_start(struct pair *p)
+{
+	side_init(&p->source);
+	side_init(&p->destination);
+	p->source.running = true;
+	for (unsigned i = 0; i < PAGES; i++)
+		if (i % 3)
+			memset(p->source.memory + (size_t)i * SLUICE_PAGE_SIZE, (int)(i % 255) + 1, SLUICE_PAGE_SIZE);
+	CU_ASSERT_EQUAL_FATAL(sluice_listen("tcp:127.0.0.1:0", 0, &p->listener, NULL), 0);
+	CU_ASSERT_EQUAL_FATAL(sluice_destination_start(p->destination.session, p->listener), 0);
+	CU_ASSERT_EQUAL_FATAL(add_memory(&p->source), 0);
+	/* Marks work on any kernel, and nobody writes here unless a test says so. */
+	CU_ASSERT_EQUAL(sluice_set(p->source.session, SLUICE_TRACKER, SLUICE_TRACKER_MARKS), 0);
+	CU_ASSERT_EQUAL(sluice_set_cookie(p->source.session, "cookie", 6), 0);
+}
+
+/* Dispatch both ends until `until` says so; false: it did not come to that. */
+static bool loop(struct pair *p, bool (*until)(const struct pair *))
+{
+	for (int waited = 0; waited < PATIENCE_MS && !until(p); waited++) {
+		struct pollfd fds[] = { { sluice_event_fd(p->source.session), POLLIN, 0 },
+					{ sluice_event_fd(p->destination.session), POLLIN, 0 } };
+		poll(fds, 2, 1);
+		while (sluice_dispatch(p->source.session) || sluice_dispatch(p->destination.session))
+			if (until(p))
+				break;
+	}
+	return until(p);
+}
+
+static bool both_completed(const struct pair *p)
+{
+	return p->source.last == SLUICE_COMPLETED && p->destination.last == SLUICE_COMPLETED;
+}
+
+static bool both_ended(const struct pair *p)
+{
+	return p->source.ended && p->destination.ended;
+}
+
+static bool loading(const struct pair *p)
+{
+	return p->destination.sections;
+}
+
+static bool told(const struct pair *p)
+{
+	return p->source.message[0];
+}
+
+static bool active(const struct pair *p)
+{
+	return p->source.last == SLUICE_ACTIVE;
+}
+
+static void pair_stop(struct pair *p)
+{
+	CU_ASSERT(loop(p, both_ended));
+	CU_ASSERT_EQUAL(sluice_destroy(p->source.session), 0);
+	CU_ASSERT_EQUAL(sluice_destroy(p->destination.session), 0);
+	sluice_listener_close(p->listener);
+	munmap(p->source.memory, BYTES);
+	munmap(p->destination.memory, BYTES);
+}
+
+static void start(struct pair *p)
+{
+	CU_ASSERT_EQUAL_FATAL(sluice_source_start(p->source.session, sluice_listener_uri(p->listener)), 0);
+}
+
+static void migrates(void)
+{
+	struct pair p;
+	struct sluice_error error;
+
+	pair_start(&p);
+	start(&p);
+	CU_ASSERT_EQUAL(sluice_source_start(p.source.session, sluice_listener_uri(p.listener)), -EALREADY);
+	CU_ASSERT_EQUAL(add_memory(&p.source), -EBUSY);
+	CU_ASSERT_EQUAL(sluice_destroy(p.source.session), -EBUSY);
+	CU_ASSERT_FATAL(loop(&p, both_completed));
+	CU_ASSERT(!p.source.running && p.destination.running);
+	CU_ASSERT_EQUAL(memcmp(p.source.memory, p.destination.memory, BYTES), 0);
+	CU_ASSERT(p.source.rounds >= 2);
+	CU_ASSERT_EQUAL(sluice_cancel(p.source.session), -EBUSY);
+	CU_ASSERT_EQUAL(sluice_send_message(p.destination.session, "hello back", 10), 0);
+	CU_ASSERT(loop(&p, told));
+	CU_ASSERT_STRING_EQUAL(p.source.message, "hello back");
+	struct sluice_stats stats = { .size_of = sizeof(stats) };
+	CU_ASSERT_EQUAL(sluice_get_stats(p.source.session, &stats), 0);
+	CU_ASSERT(stats.guest_bytes >= BYTES / 2 && stats.downtime_ms > 0 && stats.zero_bytes < stats.guest_bytes);
+	sluice_get_error(p.source.session, &error);
+	CU_ASSERT_EQUAL(error.code, 0);
+	char text[2048];
+	CU_ASSERT(sluice_dump(p.source.session, text, sizeof(text)) > 0);
+	CU_ASSERT(strstr(text, "completed") && strstr(text, "link"));
+	CU_ASSERT_EQUAL(sluice_close(p.source.session), 0);
+	pair_stop(&p);
+}
+
+/* What load is given stays valid until it is done, also after sluice_dispatch() has returned (it lay on its stack once). */
+static void sections_outlive_dispatch(void)
+{
+	struct pair p;
+	volatile char waste[8192];
+
+	pair_start(&p);
+	p.destination.lazy = true;
+	start(&p);
+	CU_ASSERT_FATAL(loop(&p, loading));
+	memset((char *)waste, 0x5a, sizeof(waste));
+	sluice_dispatch(p.destination.session);
+	CU_ASSERT_EQUAL_FATAL(p.destination.n_sections, 2);
+	CU_ASSERT_STRING_EQUAL(p.destination.sections[0].name, "device");
+	CU_ASSERT_EQUAL(p.destination.sections[0].version, 7);
+	CU_ASSERT_EQUAL_FATAL(p.destination.sections[0].length, sizeof(state));
+	CU_ASSERT_EQUAL(memcmp(p.destination.sections[0].data, state, sizeof(state)), 0);
+	CU_ASSERT_STRING_EQUAL(p.destination.sections[1].name, "empty");
+	CU_ASSERT_EQUAL(p.destination.sections[1].length, 0);
+	CU_ASSERT_EQUAL(sluice_done(p.destination.session, SLUICE_LOAD, 0), 0);
+	CU_ASSERT(loop(&p, both_completed));
+	sluice_close(p.destination.session);
+	pair_stop(&p);
+}
+
+static void callbacks_that_fail(void)
+{
+	for (int which = 0; which < 2; which++) {
+		struct pair p;
+		struct sluice_error error;
+
+		pair_start(&p);
+		p.source.pause_error = which ? 0 : -EIO;
+		p.destination.load_error = which ? -EIO : 0;
+		start(&p);
+		CU_ASSERT(loop(&p, both_ended));
+		/* Failing costs nothing: the guest runs on where it was. */
+		CU_ASSERT_EQUAL(p.source.last, SLUICE_FAILED);
+		CU_ASSERT(p.source.running && !p.destination.running);
+		sluice_get_error(p.source.session, &error);
+		CU_ASSERT(error.code < 0 && strlen(error.text) > 10 && !strchr(error.text, '\n'));
+		pair_stop(&p);
+	}
+}
+
+static void cancels(void)
+{
+	struct pair p;
+
+	pair_start(&p);
+	CU_ASSERT_EQUAL(sluice_set(p.source.session, SLUICE_BANDWIDTH, 64 << 10), 0);
+	start(&p);
+	CU_ASSERT_FATAL(loop(&p, active));
+	CU_ASSERT_EQUAL(sluice_cancel(p.source.session), 0);
+	CU_ASSERT(loop(&p, both_ended));
+	CU_ASSERT_EQUAL(p.source.last, SLUICE_CANCELLED);
+	CU_ASSERT_EQUAL(p.destination.last, SLUICE_CANCELLED);
+	CU_ASSERT(p.source.running && !p.destination.running);
+	pair_stop(&p);
+}
+
+/* Written behind every tracker's back and marked after that; given back by the guest. */
+static void marks_and_discards_count(void)
+{
+	struct pair p;
+
+	pair_start(&p);
+	CU_ASSERT_EQUAL(sluice_set(p.source.session, SLUICE_BANDWIDTH, 4 << 20), 0);
+	start(&p);
+	CU_ASSERT_FATAL(loop(&p, active));
+	memset(p.source.memory + 5 * SLUICE_PAGE_SIZE, 0xee, 3 * SLUICE_PAGE_SIZE);
+	sluice_mark_dirty(p.source.session, 0, 5 * SLUICE_PAGE_SIZE + 17, 2 * SLUICE_PAGE_SIZE);
+	/* A balloon's pages: their content does not matter any more, and may read as zero there. */
+	sluice_discarded(p.source.session, 0, 1000 * SLUICE_PAGE_SIZE - 1, 2 * SLUICE_PAGE_SIZE + 1);
+	sluice_mark_dirty(p.source.session, 9, 0, 1);
+	sluice_mark_dirty(p.source.session, 0, BYTES, 1);
+	CU_ASSERT_EQUAL(sluice_set(p.source.session, SLUICE_BANDWIDTH, 0), 0);
+	CU_ASSERT_FATAL(loop(&p, both_completed));
+	for (size_t at = 1000 * SLUICE_PAGE_SIZE; at < 1002 * SLUICE_PAGE_SIZE; at++)
+		if (!p.destination.memory[at])
+			p.source.memory[at] = 0;
+	CU_ASSERT_EQUAL(memcmp(p.source.memory, p.destination.memory, BYTES), 0);
+	sluice_close(p.source.session);
+	pair_stop(&p);
+}
+
+SUITE("session", TEST(migrates), TEST(sections_outlive_dispatch), TEST(callbacks_that_fail), TEST(cancels),
+      TEST(marks_and_discards_count))

@@ -1,0 +1,802 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* test_source.c: the source's phase machine, driven by hand: the straight path with its exact actions, and every fault in every
+ * state. Before GO the end is always the same: the guest runs, one FAILED or CANCELLED, one END. After GO only NEVER or an
+ * operator lets the source run its guest. */
+#include <errno.h>
+
+#include "core/decide/source.h"
+#include "tests/unit/harness.h"
+#include "tests/unit/steps.h"
+
+/* A source with what its embedder and the world would know of it. */
+struct rig {
+	struct source s;
+	struct actions out;
+	struct params params;
+	struct message message;
+	uint64_t now;
+	enum sluice_request pending; /* the embedder's side of it */
+	unsigned pauses, resumes, ends, after_end, go, early;
+	bool running, never, operator_said, closed;
+	bool resume_fails;
+	int error; /* the first */
+};
+
+static void rig_init(struct rig *r)
+{
+	memset(r, 0, sizeof *r);
+	source_init(&r->s);
+	r->params = usual_params;
+	r->now = 1000 * (uint64_t)MS;
+	r->running = true;
+}
+
+static void look_at(struct rig *r, const struct action *a)
+{
+	if (a->type == ACTION_END)
+		r->ends++;
+	if (a->type == ACTION_ERROR && !r->error)
+		r->error = a->code;
+	r->closed |= a->type == ACTION_LINK_CLOSE;
+	if (a->type == ACTION_SEND)
+		CU_ASSERT(!r->closed);
+	r->go += a->type == ACTION_SEND && a->message_type == MESSAGE_GO;
+	if (a->type != ACTION_REQUEST)
+		return;
+	/* A request on top of one that is unanswered is allowed only as the last resort: resume after a deadline. */
+	r->early += r->pending && (a->request != SLUICE_RESUME || r->pending == SLUICE_RESUME);
+	r->pending = a->request;
+	r->pauses += a->request == SLUICE_PAUSE;
+	r->resumes += a->request == SLUICE_RESUME;
+	if (a->request == SLUICE_RESUME && r->go)
+		CU_ASSERT(r->never || r->operator_said); /* Law 5 */
+}
+
+static void step(struct rig *r, struct input in)
+{
+	bool over = r->ends;
+
+	in.now_ns = r->now;
+	in.params = r->params;
+	if (!in.text)
+		in.text = "as the test says";
+	r->out.n = 0;
+	source_step(&r->s, &in, &r->out);
+	CU_ASSERT(r->out.n <= ACTIONS_MAX);
+	r->after_end += over ? r->out.n : 0;
+	for (uint32_t i = 0; i < r->out.n; i++)
+		look_at(r, &r->out.list[i]);
+	if (r->ends && !over)
+		CU_ASSERT_EQUAL(r->out.list[r->out.n - 1].type, ACTION_END);
+}
+
+static void happens(struct rig *r, enum input_type type)
+{
+	step(r, (struct input){ .type = type, .stream = -1 });
+}
+
+static void fails(struct rig *r, enum input_type type, int code)
+{
+	step(r, (struct input){ .type = type, .stream = -1, .code = code });
+}
+
+/* The message as it would come: about the attempt under way. */
+static void hears(struct rig *r, enum message_type type)
+{
+	memset(&r->message, 0, sizeof r->message);
+	r->message.type = type;
+	r->never |= type == MESSAGE_NEVER;
+	if (type == MESSAGE_REFUSE || type == MESSAGE_CANCEL || type == MESSAGE_NEVER) {
+		r->message.u.word.attempt = r->s.round;
+		r->message.u.word.code = -EIO;
+		strcpy(r->message.u.word.text, "the other side says so");
+	} else if (type == MESSAGE_LANDED) {
+		r->message.u.landed.round = r->s.round;
+	} else {
+		r->message.u.handoff.attempt = r->s.round;
+	}
+	step(r, (struct input){ .type = INPUT_MESSAGE, .message = &r->message, .stream = -1 });
+}
+
+static void answers(struct rig *r, int code)
+{
+	enum sluice_request request = r->pending;
+
+	r->pending = 0;
+	if (request == SLUICE_PAUSE && !code)
+		r->running = false;
+	if (request == SLUICE_RESUME && !code)
+		r->running = true;
+	step(r, (struct input){ .type = INPUT_DONE, .request = request, .code = code, .state_bytes = 4096, .stream = -1 });
+}
+
+static void round_sent(struct rig *r, uint64_t found)
+{
+	r->now += 100 * (uint64_t)MS;
+	step(r, (struct input){ .type = INPUT_ROUND_SENT,
+				.round = r->s.round,
+				.pages = 20000,
+				.nonzero_pages = 20000,
+				.found = found,
+				.stream = -1 });
+}
+
+static void synced(struct rig *r, uint64_t remaining)
+{
+	r->now += MS;
+	step(r, (struct input){ .type = INPUT_SYNCED,
+				.remaining = remaining,
+				.found = remaining / 20,
+				.pages = 20000,
+				.nonzero_pages = 20000,
+				.stream = -1 });
+}
+
+/* Along the straight path until `state`; branches off it where the state lies beside. */
+static void reach(struct rig *r, enum source_state state)
+{
+	rig_init(r);
+	while (r->s.state != state) {
+		r->now += MS;
+		switch (r->s.state) {
+		case SOURCE_NEW: happens(r, INPUT_START); break;
+		case SOURCE_DIALLING: happens(r, INPUT_LINK_UP); break;
+		case SOURCE_OFFERED: hears(r, MESSAGE_WELCOME); break;
+		case SOURCE_GATHERING: hears(r, MESSAGE_STREAMS_UP); break;
+		case SOURCE_ARMING: happens(r, INPUT_ARMED); break;
+		case SOURCE_ROUND: round_sent(r, 0); break;
+		case SOURCE_COUNTING:
+			if (state == SOURCE_RESTING)
+				r->params.downtime_limit_ms = 1;
+			if (state != SOURCE_SETTLING && state != SOURCE_RESTING)
+				hears(r, MESSAGE_LANDED);
+			synced(r, 10);
+			break;
+		case SOURCE_SETTLING: hears(r, MESSAGE_LANDED); break;
+		case SOURCE_FINAL_SYNC: synced(r, state == SOURCE_TURNING_BACK ? 1000000 : 10); break;
+		case SOURCE_LAST_ROUND:
+			round_sent(r, 0);
+			synced(r, 0);
+			break;
+		case SOURCE_WAIT_READY: hears(r, MESSAGE_READY); break;
+		case SOURCE_WAIT_RUNNING:
+			if (state == SOURCE_LINGERING)
+				hears(r, MESSAGE_RUNNING);
+			else if (state == SOURCE_DOUBT || state == SOURCE_RECLAIMING)
+				fails(r, INPUT_LINK_LOST, -ECONNRESET);
+			break;
+		case SOURCE_DOUBT:
+			r->operator_said = true;
+			step(r, (struct input){ .type = INPUT_RESOLVE, .value = 1, .stream = -1 });
+			break;
+		case SOURCE_PAUSING:
+		case SOURCE_SAVING:
+		case SOURCE_RELEASING: answers(r, 0); break;
+		default: CU_FAIL_FATAL("no way there"); return;
+		}
+	}
+}
+
+/* Nothing more happens but the embedder's answers and the time. `patience`: how many requests it answers before it falls silent. */
+static void wind_up(struct rig *r, unsigned patience)
+{
+	for (int i = 0; i < 8 && !r->ends; i++) {
+		if (r->pending && patience) {
+			patience--;
+			answers(r, r->pending == SLUICE_RESUME && r->resume_fails ? -EIO : 0);
+		} else if (r->s.deadline.at_ns != UINT64_MAX) {
+			r->now = r->s.deadline.at_ns;
+			happens(r, INPUT_TICK);
+		} else {
+			break;
+		}
+	}
+}
+
+static const enum source_state before_go[] = {
+	SOURCE_DIALLING,   SOURCE_OFFERED,    SOURCE_GATHERING,  SOURCE_ARMING,    SOURCE_ROUND,
+	SOURCE_COUNTING,   SOURCE_RESTING,    SOURCE_SETTLING,   SOURCE_PAUSING,   SOURCE_SAVING,
+	SOURCE_FINAL_SYNC, SOURCE_LAST_ROUND, SOURCE_WAIT_READY, SOURCE_RELEASING, SOURCE_TURNING_BACK,
+};
+enum { BEFORE_GO = sizeof before_go / sizeof *before_go };
+
+/* The session gave up: what must hold whatever it was, with an embedder that answers. */
+static void gave_up(const struct rig *r, enum sluice_phase phase)
+{
+	CU_ASSERT_EQUAL(r->ends, 1);
+	CU_ASSERT_EQUAL(r->after_end, 0);
+	CU_ASSERT_EQUAL(r->early, 0);
+	CU_ASSERT_EQUAL(r->go, 0);
+	CU_ASSERT_EQUAL(r->resumes, r->pauses);
+	CU_ASSERT(r->running);
+	CU_ASSERT_EQUAL(r->s.phase, phase);
+	CU_ASSERT_EQUAL(r->s.state, SOURCE_ENDED);
+	if (r->s.phase != phase || r->resumes != r->pauses || !r->running || r->ends != 1 || r->early)
+		printf("  ended in %s, %u pauses, %u resumes, %u ends, %u early\n", sluice_phase_name(r->s.phase), r->pauses,
+		       r->resumes, r->ends, r->early);
+}
+
+/* What comes after END changes nothing. */
+static void prod(struct rig *r)
+{
+	for (int type = INPUT_START; type <= INPUT_TICK; type++)
+		if (type != INPUT_MESSAGE)
+			fails(r, (enum input_type)type, -EIO);
+	for (int type = MESSAGE_HELLO; type < MESSAGE_TYPES; type++)
+		hears(r, (enum message_type)type);
+	CU_ASSERT_EQUAL(r->after_end, 0);
+	CU_ASSERT_EQUAL(r->ends, 1);
+}
+
+#define SAYS(rig, text) CU_ASSERT_STRING_EQUAL(said(&(rig)->out), text)
+
+static void straight_path(void)
+{
+	struct rig rig, *r = &rig;
+
+	rig_init(r);
+	happens(r, INPUT_START);
+	SAYS(r, "phase:setup dial");
+	happens(r, INPUT_LINK_UP);
+	SAYS(r, "HELLO");
+	hears(r, MESSAGE_WELCOME);
+	SAYS(r, "adopt streams+");
+	hears(r, MESSAGE_STREAMS_UP);
+	SAYS(r, "arm");
+	happens(r, INPUT_ARMED);
+	SAYS(r, "phase:active round:1");
+	round_sent(r, 0);
+	SAYS(r, "told:1 sync");
+	synced(r, 200000); /* far more than fits the limit */
+	SAYS(r, "round:2:fetched");
+	round_sent(r, 0);
+	SAYS(r, "told:2 sync");
+	synced(r, 10);
+	SAYS(r, "");
+	CU_ASSERT_EQUAL(r->s.state, SOURCE_SETTLING);
+	hears(r, MESSAGE_LANDED);
+	SAYS(r, "phase:device ask:pause");
+	answers(r, 0);
+	SAYS(r, "ask:save");
+	answers(r, 0);
+	SAYS(r, "sync");
+	synced(r, 10);
+	SAYS(r, "round:3:fetched:last");
+	round_sent(r, 0);
+	SAYS(r, "told:3:final sync");
+	synced(r, 0);
+	SAYS(r, "SWITCHOVER");
+	hears(r, MESSAGE_READY);
+	SAYS(r, "ask:release");
+	answers(r, 0);
+	SAYS(r, "GO");
+	hears(r, MESSAGE_RUNNING);
+	SAYS(r, "DONE streams- untrack phase:completed");
+	CU_ASSERT_EQUAL(r->s.ended_ns, r->now);
+	uint64_t over = r->now;
+	r->now += 1000 * (uint64_t)MS;
+	happens(r, INPUT_CLOSE);
+	/* Told once that it is completed, and the total time ends with the migration, not with the chat after it. */
+	SAYS(r, "BYE untrack link- end");
+	CU_ASSERT_EQUAL(r->s.ended_ns, over);
+	CU_ASSERT(!r->running);
+	prod(r);
+}
+
+static void downtime_guard_goes_on(void)
+{
+	struct rig rig, *r = &rig;
+
+	reach(r, SOURCE_TURNING_BACK);
+	SAYS(r, "ask:resume");
+	answers(r, 0);
+	SAYS(r, "phase:active round:2");
+	CU_ASSERT(!r->s.guest_stopped);
+	CU_ASSERT_EQUAL(r->s.converge.tries, 1);
+	/* And the next try begins from nothing. */
+	while (r->s.state != SOURCE_WAIT_RUNNING) {
+		if (r->pending)
+			answers(r, 0);
+		else if (r->s.state == SOURCE_ROUND || (r->s.state == SOURCE_LAST_ROUND && !r->s.last_sent))
+			round_sent(r, 0);
+		else if (r->s.state == SOURCE_COUNTING || r->s.state == SOURCE_LAST_ROUND || r->s.state == SOURCE_FINAL_SYNC)
+			synced(r, 0);
+		else if (r->s.state == SOURCE_SETTLING)
+			hears(r, MESSAGE_LANDED);
+		else if (r->s.state == SOURCE_WAIT_READY)
+			hears(r, MESSAGE_READY);
+		else
+			CU_FAIL_FATAL("not on its way");
+	}
+	CU_ASSERT_EQUAL(r->s.device_tries, 2);
+	CU_ASSERT_EQUAL(r->resumes, 1);
+}
+
+/* The closing sync begins when the last round was sent: a sync that ends before does not count for it. */
+static void closing_sync_must_be_empty(void)
+{
+	struct rig rig, *r = &rig;
+	unsigned rounds = 0;
+
+	reach(r, SOURCE_LAST_ROUND);
+	synced(r, 0);
+	SAYS(r, "");
+	CU_ASSERT_EQUAL(r->s.state, SOURCE_LAST_ROUND);
+	round_sent(r, 0);
+	SAYS(r, "told:2:final sync");
+	synced(r, 0);
+	SAYS(r, "SWITCHOVER");
+	CU_ASSERT_EQUAL(r->s.state, SOURCE_WAIT_READY);
+
+	reach(r, SOURCE_LAST_ROUND);
+	while (!r->ends && rounds < 100) { /* a guest that writes though it is paused */
+		round_sent(r, 0);
+		synced(r, 1);
+		if (r->s.state == SOURCE_LAST_ROUND)
+			rounds++;
+		else
+			wind_up(r, 8);
+	}
+	CU_ASSERT(rounds > 0 && rounds < 10);
+	gave_up(r, SLUICE_FAILED);
+	CU_ASSERT_EQUAL(r->error, -EBUSY);
+}
+
+static void cancel_in_every_state(void)
+{
+	for (int i = 0; i < BEFORE_GO; i++) {
+		struct rig r;
+
+		reach(&r, before_go[i]);
+		CU_ASSERT(source_cancellable(&r.s));
+		happens(&r, INPUT_CANCEL);
+		CU_ASSERT_EQUAL(sent(&r.out, MESSAGE_CANCEL), before_go[i] != SOURCE_DIALLING);
+		happens(&r, INPUT_CANCEL); /* impatience changes nothing */
+		CU_ASSERT(r.ends || !r.out.n);
+		wind_up(&r, 8);
+		gave_up(&r, SLUICE_CANCELLED);
+		CU_ASSERT_EQUAL(r.error, -ECANCELED);
+		prod(&r);
+	}
+}
+
+static void loss_in_every_state(void)
+{
+	for (int i = 0; i < BEFORE_GO; i++) {
+		struct rig r;
+
+		reach(&r, before_go[i]);
+		fails(&r, INPUT_LINK_LOST, -ECONNRESET);
+		CU_ASSERT_EQUAL(count_of(&r.out, ACTION_SEND), 0); /* to whom? */
+		wind_up(&r, 8);
+		gave_up(&r, SLUICE_FAILED);
+		CU_ASSERT_EQUAL(r.error, -ECONNRESET);
+
+		/* Of a lost stream the link mostly says why, and a moment later: so that is waited for. */
+		reach(&r, before_go[i]);
+		step(&r, (struct input){ .type = INPUT_STREAM_LOST, .stream = 3, .code = -EPIPE });
+		CU_ASSERT_EQUAL(r.out.n, 0);
+		r.now += (uint64_t)STREAM_LOSS_MS * MS;
+		if (before_go[i] == SOURCE_RESTING)
+			r.s.deadline.at_ns = UINT64_MAX;
+		happens(&r, INPUT_TICK);
+		if (before_go[i] == SOURCE_WAIT_READY || before_go[i] == SOURCE_RELEASING) {
+			CU_ASSERT_EQUAL(r.out.n, 0); /* nothing more is to be carried */
+			continue;
+		}
+		CU_ASSERT_EQUAL(r.out.list[0].stream, 3);
+		wind_up(&r, 8);
+		gave_up(&r, SLUICE_FAILED);
+		CU_ASSERT_EQUAL(r.error, -EPIPE);
+
+		reach(&r, before_go[i]);
+		if (before_go[i] == SOURCE_DIALLING)
+			continue;
+		step(&r, (struct input){ .type = INPUT_STREAM_LOST, .stream = 3, .code = -EPIPE });
+		hears(&r, MESSAGE_CANCEL);
+		CU_ASSERT_PTR_NOT_NULL(strstr(r.out.list[0].text, "the other side says so"));
+		wind_up(&r, 8);
+		gave_up(&r, SLUICE_FAILED);
+		CU_ASSERT_EQUAL(r.error, -EIO);
+	}
+}
+
+/* Losing the link and the streams one after the other, as it happens, in the midst of giving up. */
+static void losses_while_giving_up(void)
+{
+	for (int i = 0; i < BEFORE_GO; i++) {
+		struct rig r;
+
+		reach(&r, before_go[i]);
+		happens(&r, INPUT_CANCEL);
+		fails(&r, INPUT_STREAM_LOST, -EPIPE);
+		fails(&r, INPUT_SYNCED, -EIO);
+		fails(&r, INPUT_ARMED, -EIO);
+		hears(&r, MESSAGE_CANCEL);
+		hears(&r, MESSAGE_READY);
+		hears(&r, MESSAGE_BYE);
+		fails(&r, INPUT_LINK_LOST, -EPIPE);
+		CU_ASSERT(r.ends || !r.out.n);
+		wind_up(&r, 8);
+		gave_up(&r, SLUICE_CANCELLED);
+		CU_ASSERT_EQUAL(r.error, -ECANCELED);
+	}
+}
+
+static bool belongs(enum source_state state, enum message_type type)
+{
+	return type == MESSAGE_LANDED || (state == SOURCE_OFFERED && type == MESSAGE_WELCOME) ||
+	       (state == SOURCE_GATHERING && type == MESSAGE_STREAMS_UP) || (state == SOURCE_WAIT_READY && type == MESSAGE_READY);
+}
+
+static void wrong_message_in_every_state(void)
+{
+	for (int i = 0; i < BEFORE_GO; i++)
+		for (int type = MESSAGE_HELLO; type < MESSAGE_TYPES; type++) {
+			struct rig r;
+
+			reach(&r, before_go[i]);
+			if (before_go[i] == SOURCE_DIALLING || belongs(before_go[i], (enum message_type)type))
+				continue;
+			hears(&r, (enum message_type)type);
+			CU_ASSERT_EQUAL(r.out.list[0].type, ACTION_ERROR);
+			CU_ASSERT(one_line(r.out.list[0].text));
+			wind_up(&r, 8);
+			gave_up(&r, SLUICE_FAILED);
+		}
+}
+
+static void word_about_another_attempt(void)
+{
+	static const struct {
+		enum source_state state;
+		enum message_type type;
+	} cases[] = {
+		{ SOURCE_WAIT_READY, MESSAGE_READY },   { SOURCE_WAIT_READY, MESSAGE_NEVER },
+		{ SOURCE_RELEASING, MESSAGE_NEVER },    { SOURCE_WAIT_RUNNING, MESSAGE_RUNNING },
+		{ SOURCE_WAIT_RUNNING, MESSAGE_NEVER },
+	};
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+		for (int off = -1; off <= 1; off += 2) {
+			struct rig r;
+
+			reach(&r, cases[i].state);
+			memset(&r.message, 0, sizeof r.message);
+			r.message.type = cases[i].type;
+			r.message.u.word.attempt = r.s.round + (uint32_t)off;
+			CU_ASSERT_EQUAL(r.message.u.handoff.attempt, r.s.round + (uint32_t)off);
+			step(&r, (struct input){ .type = INPUT_MESSAGE, .message = &r.message, .stream = -1 });
+			wind_up(&r, 8);
+			if (cases[i].state != SOURCE_WAIT_RUNNING)
+				gave_up(&r, SLUICE_FAILED);
+			CU_ASSERT_EQUAL(r.s.state, cases[i].state == SOURCE_WAIT_RUNNING ? SOURCE_DOUBT : SOURCE_ENDED);
+			CU_ASSERT(r.s.state != SOURCE_DOUBT || !r.resumes);
+		}
+}
+
+static void landed_must_be_possible(void)
+{
+	struct rig r;
+
+	reach(&r, SOURCE_ROUND);
+	r.message = (struct message){ .type = MESSAGE_LANDED, .u.landed = { .round = 2 } }; /* round 1 is open */
+	step(&r, (struct input){ .type = INPUT_MESSAGE, .message = &r.message, .stream = -1 });
+	gave_up(&r, SLUICE_FAILED);
+	reach(&r, SOURCE_PAUSING);
+	CU_ASSERT_EQUAL(r.s.landed, 1);
+	r.message = (struct message){ .type = MESSAGE_LANDED, .u.landed = { .round = 0 } }; /* it said 1 before */
+	step(&r, (struct input){ .type = INPUT_MESSAGE, .message = &r.message, .stream = -1 });
+	wind_up(&r, 8);
+	gave_up(&r, SLUICE_FAILED);
+}
+
+static void deadline_in_every_state(void)
+{
+	for (int i = 0; i < BEFORE_GO; i++) {
+		struct rig r;
+
+		reach(&r, before_go[i]);
+		if (before_go[i] == SOURCE_DIALLING) { /* the dial has a deadline of its own and ends in LINK_UP or LINK_LOST */
+			CU_ASSERT_EQUAL(r.s.deadline.at_ns, UINT64_MAX);
+			continue;
+		}
+		CU_ASSERT_NOT_EQUAL(r.s.deadline.at_ns, UINT64_MAX);
+		CU_ASSERT(strlen(r.s.deadline.what) > 3);
+		if (before_go[i] == SOURCE_RESTING)
+			continue;
+		r.now = r.s.deadline.at_ns - 1;
+		happens(&r, INPUT_TICK);
+		CU_ASSERT_EQUAL(r.out.n, 0);
+		r.now++;
+		happens(&r, INPUT_TICK);
+		CU_ASSERT(r.out.n > 0 && one_line(r.out.list[0].text));
+		wind_up(&r, 8); /* a late answer is still waited for before the guest is resumed */
+		gave_up(&r, SLUICE_FAILED);
+		CU_ASSERT_EQUAL(r.error, -ETIMEDOUT);
+	}
+}
+
+static void timeout_in_every_state(void)
+{
+	for (int i = 0; i < BEFORE_GO; i++) {
+		struct rig r;
+
+		reach(&r, before_go[i]);
+		r.params.timeout_ms = 20000;
+		r.now = r.s.started_ns + 20000ull * MS - 1;
+		if (before_go[i] == SOURCE_GATHERING || before_go[i] == SOURCE_RESTING ||
+		    (before_go[i] >= SOURCE_FINAL_SYNC && before_go[i] <= SOURCE_WAIT_READY))
+			r.s.deadline.at_ns = UINT64_MAX; /* theirs come first */
+		happens(&r, INPUT_TICK);
+		CU_ASSERT_EQUAL(r.out.n, 0);
+		r.now++;
+		happens(&r, INPUT_TICK);
+		wind_up(&r, 8);
+		gave_up(&r, SLUICE_FAILED);
+		CU_ASSERT_EQUAL(r.error, -ETIMEDOUT);
+	}
+}
+
+static void callback_fails(void)
+{
+	static const enum source_state asking[] = { SOURCE_PAUSING, SOURCE_SAVING, SOURCE_RELEASING };
+
+	for (int i = 0; i < 3; i++) {
+		struct rig r;
+
+		reach(&r, asking[i]);
+		answers(&r, -EIO);
+		CU_ASSERT(r.out.n > 0 && one_line(r.out.list[0].text));
+		wind_up(&r, 8);
+		gave_up(&r, SLUICE_FAILED);
+		CU_ASSERT_EQUAL(r.error, -EIO);
+	}
+	static const enum input_type types[] = { INPUT_SYNCED, INPUT_SYNCED, INPUT_SYNCED, INPUT_SYNCED, INPUT_ARMED };
+	static const enum source_state states[] = { SOURCE_ROUND, SOURCE_COUNTING, SOURCE_FINAL_SYNC, SOURCE_LAST_ROUND,
+						    SOURCE_ARMING };
+	for (int i = 0; i < 5; i++) {
+		struct rig r;
+
+		reach(&r, states[i]);
+		fails(&r, types[i], -EFAULT);
+		wind_up(&r, 8);
+		gave_up(&r, SLUICE_FAILED);
+		CU_ASSERT_EQUAL(r.error, -EFAULT);
+	}
+}
+
+/* Told that the source's guest runs only where it does. */
+static void resume_that_fails_is_no_success(void)
+{
+	for (int i = 0; i < BEFORE_GO; i++) {
+		struct rig r;
+
+		reach(&r, before_go[i]);
+		r.resume_fails = true;
+		happens(&r, INPUT_CANCEL);
+		wind_up(&r, 8);
+		CU_ASSERT_EQUAL(r.ends, 1);
+		CU_ASSERT(r.s.phase != SLUICE_CANCELLED || r.running);
+	}
+}
+
+/* An embedder that does not answer cannot hold the session for ever, however many answers it gave before. */
+static void silent_embedder(void)
+{
+	for (unsigned patience = 0; patience < 3; patience++)
+		for (int i = 0; i < BEFORE_GO; i++) {
+			struct rig r;
+
+			reach(&r, before_go[i]);
+			happens(&r, INPUT_CANCEL);
+			wind_up(&r, patience);
+			CU_ASSERT_EQUAL(r.ends, 1);
+			CU_ASSERT_EQUAL(r.early, 0);
+			CU_ASSERT_EQUAL(r.resumes, r.pauses); /* asked for, even if nobody listens */
+			CU_ASSERT(r.s.phase == SLUICE_FAILED || (r.s.phase == SLUICE_CANCELLED && r.running));
+		}
+}
+
+static void after_go_only_a_word_decides(void)
+{
+	static const enum input_type types[] = { INPUT_CANCEL, INPUT_STREAM_LOST, INPUT_SYNCED, INPUT_ARMED,  INPUT_ROUND_SENT,
+						 INPUT_CLOSE,  INPUT_RESOLVE,     INPUT_DONE,   INPUT_LINK_UP };
+	struct rig r;
+
+	for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
+		reach(&r, SOURCE_WAIT_RUNNING);
+		CU_ASSERT(!source_cancellable(&r.s));
+		fails(&r, types[i], -EIO);
+		CU_ASSERT_EQUAL(r.out.n, 0);
+		CU_ASSERT_EQUAL(r.s.state, SOURCE_WAIT_RUNNING);
+		if (r.s.state != SOURCE_WAIT_RUNNING)
+			printf("  by input %d: %s\n", types[i], said(&r.out));
+	}
+	reach(&r, SOURCE_WAIT_RUNNING);
+	r.params.timeout_ms = 1;
+	r.now += 1000 * (uint64_t)MS;
+	happens(&r, INPUT_TICK);
+	CU_ASSERT_EQUAL(r.out.n, 0);
+	for (int type = MESSAGE_HELLO; type < MESSAGE_TYPES; type++) {
+		reach(&r, SOURCE_WAIT_RUNNING);
+		hears(&r, (enum message_type)type);
+		switch (type) {
+		case MESSAGE_RUNNING: CU_ASSERT_EQUAL(r.s.state, SOURCE_LINGERING); break;
+		case MESSAGE_NEVER:
+			CU_ASSERT_EQUAL(asked_for(&r.out, SLUICE_RESUME), 1);
+			wind_up(&r, 8);
+			CU_ASSERT(r.running && r.ends == 1 && r.s.phase == SLUICE_FAILED);
+			break;
+		case MESSAGE_LANDED: CU_ASSERT_EQUAL(r.s.state, SOURCE_WAIT_RUNNING); break;
+		default: SAYS(&r, "error streams- link- phase:in-doubt"); break;
+		}
+	}
+}
+
+static void doubt_keeps_everything(void)
+{
+	struct rig r;
+
+	for (int by_time = 0; by_time < 2; by_time++) {
+		reach(&r, SOURCE_WAIT_RUNNING);
+		if (by_time) {
+			r.now = r.s.deadline.at_ns;
+			happens(&r, INPUT_TICK);
+		} else {
+			fails(&r, INPUT_LINK_LOST, -ETIMEDOUT);
+		}
+		SAYS(&r, "error streams- link- phase:in-doubt");
+		CU_ASSERT(one_line(r.out.list[0].text));
+		CU_ASSERT_EQUAL(r.s.deadline.at_ns, UINT64_MAX);
+		for (int type = INPUT_START + 1; type <= INPUT_TICK; type++) {
+			r.now += 1000000 * (uint64_t)MS;
+			if (type == INPUT_MESSAGE || type == INPUT_RESOLVE)
+				continue;
+			fails(&r, (enum input_type)type, -EIO);
+			CU_ASSERT_EQUAL(r.out.n, 0);
+			if (r.out.n)
+				printf("  by input %d: %s\n", type, said(&r.out));
+		}
+		CU_ASSERT_EQUAL(r.s.state, SOURCE_DOUBT);
+	}
+	r.operator_said = true;
+	step(&r, (struct input){ .type = INPUT_RESOLVE, .value = 1, .stream = -1 });
+	SAYS(&r, "ask:resume");
+	answers(&r, 0);
+	SAYS(&r, "untrack phase:failed link- end");
+	CU_ASSERT(r.running);
+	prod(&r);
+	reach(&r, SOURCE_DOUBT);
+	step(&r, (struct input){ .type = INPUT_RESOLVE, .value = 0, .stream = -1 });
+	SAYS(&r, "untrack phase:completed link- end");
+	CU_ASSERT(!r.running);
+	prod(&r);
+	reach(&r, SOURCE_RECLAIMING);
+	CU_ASSERT_NOT_EQUAL(r.s.deadline.at_ns, UINT64_MAX);
+	wind_up(&r, 0);
+	CU_ASSERT_EQUAL(r.ends, 1);
+}
+
+/* Completed is completed: nothing makes it a failure, and nothing resumes the guest here. */
+static void lingering_until_closed(void)
+{
+	for (int type = INPUT_START + 1; type <= INPUT_TICK; type++) {
+		struct rig r;
+
+		reach(&r, SOURCE_LINGERING);
+		CU_ASSERT_EQUAL(r.s.deadline.at_ns, UINT64_MAX);
+		if (type == INPUT_MESSAGE)
+			hears(&r, MESSAGE_BYE);
+		else
+			fails(&r, (enum input_type)type, -EIO);
+		CU_ASSERT_EQUAL(r.ends, type == INPUT_LINK_LOST || type == INPUT_CLOSE || type == INPUT_MESSAGE);
+		CU_ASSERT_EQUAL(r.s.phase, SLUICE_COMPLETED);
+		if (r.s.phase != SLUICE_COMPLETED)
+			printf("  by input %d: %s\n", type, said(&r.out));
+	}
+}
+
+/* A slow wire is not a dead one; one that carries nothing is. */
+static void slow_is_not_dead(void)
+{
+	static const enum source_state moving[] = { SOURCE_ROUND, SOURCE_SETTLING };
+
+	for (int i = 0; i < 2; i++) {
+		struct rig r;
+		uint64_t bytes = 1;
+
+		reach(&r, moving[i]);
+		for (int n = 0; n < 100; n++) {
+			r.now += 50000ull * MS;
+			step(&r, (struct input){ .type = INPUT_TICK, .moved_bytes = bytes++, .stream = -1 });
+			CU_ASSERT_EQUAL(r.out.n, 0);
+		}
+		uint64_t last = r.now;
+		for (int n = 0; n < 100 && !r.out.n; n++) {
+			r.now += 1000ull * MS;
+			step(&r, (struct input){ .type = INPUT_TICK, .moved_bytes = bytes - 1, .stream = -1 });
+		}
+		CU_ASSERT_EQUAL(r.now - last, 60000ull * MS);
+		r.s.moved_bytes = 0; /* the rig's inputs carry no counter */
+		wind_up(&r, 8);
+		gave_up(&r, SLUICE_FAILED);
+	}
+}
+
+/* One stream stops carrying while the link lives: the guest is not left stopped for a minute on account of that. */
+static void a_stopped_guest_is_not_left_waiting(void)
+{
+	static const enum source_state stopped[] = { SOURCE_FINAL_SYNC, SOURCE_LAST_ROUND, SOURCE_WAIT_READY };
+
+	for (int i = 0; i < 3; i++) {
+		struct rig r;
+
+		reach(&r, stopped[i]);
+		CU_ASSERT(r.s.guest_stopped);
+		CU_ASSERT_EQUAL(r.s.deadline.at_ns, r.s.pause_ns + (2 * r.params.downtime_limit_ms + 3000) * MS);
+		wind_up(&r, 8);
+		gave_up(&r, SLUICE_FAILED);
+	}
+	/* All has landed: now it is a device that takes its time, and that may be long. */
+	struct rig r;
+	reach(&r, SOURCE_WAIT_READY);
+	memset(&r.message, 0, sizeof r.message);
+	r.message.type = MESSAGE_LANDED;
+	r.message.u.landed.round = r.s.round;
+	for (int n = 0; n < 3; n++)
+		step(&r, (struct input){ .type = INPUT_MESSAGE, .message = &r.message, .stream = -1 });
+	CU_ASSERT_EQUAL(r.s.deadline.at_ns, r.now + (r.params.callback_ms + 5000) * MS);
+}
+
+/* Steady dirtying must be seen as what it is, whichever kind of round and sync found it. */
+static void dirty_rate_is_not_inflated(void)
+{
+	const double rate = 400e3; /* pages per second, of which each round's sync finds what was written since the last */
+	struct rig r;
+	uint64_t pages = 0, counted = 0;
+
+	reach(&r, SOURCE_ARMING);
+	happens(&r, INPUT_ARMED);
+	uint64_t fetched = r.now; /* when pages were fetched last, on average */
+	for (int i = 0; i < 12 && (r.s.state == SOURCE_ROUND || r.s.state == SOURCE_COUNTING); i++) {
+		uint64_t opened = r.now;
+		bool ahead = !r.s.round_dirty;
+
+		/* Near enough for a count of everything, or not. */
+		r.params.downtime_limit_ms = i % 3 ? 300 : 2000;
+		r.now += 1000ull * MS;
+		pages += 500000;
+		uint64_t middle = opened + (r.now - opened) / 2;
+		uint64_t found = r.s.round == 1 ? 4000000 : ahead ? (uint64_t)(rate * (double)(middle - fetched) * 1e-9) : 0;
+		if (ahead)
+			fetched = middle; /* sync keeps just ahead of the senders, all through the round */
+		step(&r, (struct input){ .type = INPUT_ROUND_SENT,
+					 .round = r.s.round,
+					 .pages = pages,
+					 .nonzero_pages = pages,
+					 .found = found,
+					 .stream = -1 });
+		if (r.s.state == SOURCE_COUNTING) {
+			r.now += 2 * MS;
+			found = (uint64_t)(rate * (double)(r.now - fetched) * 1e-9);
+			fetched = r.now;
+			r.params.downtime_limit_ms = 1; /* so that it goes on */
+			step(&r, (struct input){ .type = INPUT_SYNCED,
+						 .found = found,
+						 .remaining = found,
+						 .pages = pages,
+						 .nonzero_pages = pages,
+						 .stream = -1 });
+			counted++;
+			CU_ASSERT(r.s.converge.dirty_pages_per_s < 2 * rate && r.s.converge.dirty_pages_per_s > rate / 3);
+		}
+	}
+	CU_ASSERT(counted > 1);
+}
+
+SUITE("source", TEST(straight_path), TEST(downtime_guard_goes_on), TEST(closing_sync_must_be_empty), TEST(cancel_in_every_state),
+      TEST(loss_in_every_state), TEST(losses_while_giving_up), TEST(wrong_message_in_every_state),
+      TEST(word_about_another_attempt), TEST(landed_must_be_possible), TEST(deadline_in_every_state),
+      TEST(a_stopped_guest_is_not_left_waiting), TEST(timeout_in_every_state), TEST(callback_fails),
+      TEST(resume_that_fails_is_no_success), TEST(silent_embedder), TEST(after_go_only_a_word_decides),
+      TEST(doubt_keeps_everything), TEST(lingering_until_closed), TEST(slow_is_not_dead), TEST(dirty_rate_is_not_inflated))
