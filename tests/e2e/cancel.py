@@ -1,0 +1,54 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""cancel.py: giving up at any moment leaves the guest whole at the source; and a guest that does not converge in time too."""
+import signal
+import time
+
+from migperf import CANCELLED, COMPLETED, FAILED, SHORT, Checks, Process, Server, completed, kept, sane, seeded, source
+
+checks = Checks()
+rng = seeded()
+
+for i in range(2 if SHORT else 8):
+    # Limited, so that it lasts about two seconds wherever it runs.
+    with Server() as server:
+        after = rng.uniform(0, 2.5)
+        with Process("-c", server.uri, "-J", "-m", "128M", "-b", "60M", "--dirty-rate", "10M", "--vcpus", "2") as client:
+            time.sleep(after)
+            client.send(signal.SIGINT)
+            result = client.wait(15)
+        label = f"SIGINT after {after:.3f} s"
+        # It may have been too late, or the guest be on its way out already: then it must complete.
+        if result.rc == COMPLETED:
+            completed(checks, result, label)
+        elif result.json is None and after < 0.2:
+            # It had not come as far as starting to migrate.
+            checks.check(result.rc == CANCELLED or result.rc == -signal.SIGINT, f"{label}: exit status", result)
+        else:
+            kept(checks, result, label, (CANCELLED,))
+        # The server is there for the next one at once.
+        completed(checks, source(server.uri, "-m", "16M"), f"{label}: the next migration")
+        sane(checks, server.stop(), f"{label}: server")
+
+# SIGTERM is the same wish.
+with Server() as server:
+    with Process("-c", server.uri, "-J", "-m", "256M", "-b", "40M") as client:
+        checks.check(client.wait_for("migration started"), "the migration starts", client.stderr())
+        time.sleep(0.3)
+        client.send(signal.SIGTERM)
+        kept(checks, client.wait(10), "SIGTERM", (CANCELLED,), within=8)
+
+# A server that is stopped while idle ends at once and says nothing wrong.
+with Server() as server:
+    result = server.stop(timeout=5)
+    sane(checks, result, "idle server, SIGINT")
+    checks.check(result.rc in (COMPLETED, CANCELLED), "idle server, SIGINT: exit status", result)
+
+# Never converging: written faster than the wire takes it.
+with Server() as server:
+    result = source(server.uri, "-m", "128M", "-b", "30M", "--dirty-rate", "200M", "--timeout", "3", "--downtime", "50", timeout=20)
+    kept(checks, result, "--timeout 3", (FAILED,), within=10)
+    if result.json:
+        checks.check(result.seconds >= 3, "--timeout 3: gave up early", result)
+        checks.check("time" in result.error_line().lower(), "--timeout 3: the error does not name it", result)
+checks.done()

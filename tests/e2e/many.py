@@ -1,0 +1,43 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""many.py N: N migrations in a row, each of a random guest over random streams; all must verify. SEED=... replays."""
+import os
+import sys
+import tempfile
+
+from migperf import SHORT, Checks, completed, loopback, seeded
+
+checks = Checks()
+rng = seeded()
+count = int(next((word for word in sys.argv[1:] if word.isdigit()), 12))
+
+
+def guest():
+    """Arguments of a random guest and how to move it."""
+    size_k = 4 * (rng.randrange(1, 512) if rng.random() < 0.15 else rng.randrange(1, (16 if SHORT else 65) << 10))
+    args = ["-m", f"{size_k}K"]
+    args += ["--streams", rng.randrange(1, 17), "--vcpus", rng.randrange(1, 9)]
+    args += ["--backing", rng.choice(["memfd", "memfd", "anon"]), "--fill", rng.choice(["random", "random", "text", "zero"])]
+    args += ["--pattern", rng.choice(["seq", "rand", "zipf"]), "--compress", rng.choice(["none", "lz4", "auto"])]
+    args += ["--tracker", rng.choice(["auto", "auto", "marks"]), "--io-engine", rng.choice(["uring", "uring", "plain"])]
+    args += ["--touched", rng.choice([100, 100, 50, 10, 0]), "--dirty-rate", rng.choice(["0", "1M", "20M", "100M", "300M"])]
+    if rng.random() < 0.3 and size_k >= 64:
+        args += ["--wss", f"{max(32, size_k // rng.randrange(2, 16) // 4 * 4)}K"]  # a page for each of 8 threads at least
+    if rng.random() < 0.3:
+        args += ["--prealloc"]
+    if rng.random() < 0.2:
+        # A guest that writes faster than it may be sent does not have to converge.
+        args += ["-b", f"{rng.randrange(500, 800)}M", "--downtime", "1000"]
+    return args
+
+
+with tempfile.TemporaryDirectory() as directory:
+    for i in range(count):
+        args = guest()
+        uri = f"unix:{directory}/{i}" if rng.random() < 0.3 else "tcp:127.0.0.1:0"
+        label = f"{i + 1} of {count}: {uri.split(':')[0]} {' '.join(map(str, args))}"
+        result = loopback(*args, uri=uri, timeout=60)
+        good = completed(checks, result, label)
+        if not good or "-v" in sys.argv or os.isatty(1):
+            print(f"{'ok' if good else 'FAILED'} {label} ({result.seconds:.1f} s)", flush=True)
+checks.done()
