@@ -1,0 +1,264 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* door.c: connecting, accepting and closing; and the library's struct transport over all that. */
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "streams/greeting.h"
+#include "tests/sim/fiber.h"
+#include "tests/sim/pipe.h"
+#include "tests/sim/system.h"
+#include "tests/sim/world.h"
+#include "tests/sim/yield.h"
+
+enum { GREETING_BYTES = sizeof(struct greeting) };
+
+static struct {
+	struct door door; /* first */
+	int fd;
+	bool open;
+} sim_door;
+static struct {
+	struct wire *wire;
+	uint64_t ready_at;
+} backlog[WIRES];
+static uint32_t n_backlog;
+
+void wire_door_gone(void)
+{
+	sim_door.open = false;
+	n_backlog = 0;
+}
+
+static void end_fin(struct end *e)
+{
+	struct pipe *p = pipe_out(e);
+
+	if (p->reset_at == FIBER_FOREVER)
+		pipe_push(e, NULL, 0, 0)->fin = true;
+}
+
+static void end_shutdown(struct conn *conn)
+{
+	struct end *e = (struct end *)conn;
+
+	sim_yield();
+	if (e->shut)
+		return;
+	e->shut = true;
+	end_fin(e);
+	end_tell(e);
+}
+
+static void end_close(struct conn *conn)
+{
+	struct end *e = (struct end *)conn;
+
+	sim_yield();
+	if (!e->open) {
+		sim_violation("a connection was closed twice");
+		return;
+	}
+	struct pipe *p = pipe_out(e);
+	/* Bytes that nobody read make it a reset, which may overtake what was sent before. */
+	if (pipe_in(e)->first && !pipe_in(e)->first->fin && !p->silent && p->reset_at == FIBER_FOREVER)
+		p->reset_at = sim_now + sim_below(2 * wire_habits_now.latency_ns + 1);
+	else if (!e->shut)
+		end_fin(e);
+	e->open = false;
+	end_tell(&e->wire->end[!e->side]);
+	system_fd_close(e->fd);
+}
+
+static int end_fd(const struct conn *conn)
+{
+	return ((const struct end *)conn)->fd;
+}
+
+static bool end_is_uring(const struct conn *conn)
+{
+	(void)conn;
+	return false;
+}
+
+static const char *end_peer(const struct conn *conn)
+{
+	return ((const struct end *)conn)->side == SIM_SOURCE ? "destination" : "source";
+}
+
+short wire_poll(void *conn, short events, uint64_t *until)
+{
+	struct end *e = conn;
+	short ready = 0;
+
+	if (pipe_in(e)->reset_at <= sim_now)
+		return POLLERR | POLLHUP;
+	if (pipe_readable(pipe_in(e), until))
+		ready |= POLLIN;
+	if (pipe_out(e)->queued < wire_habits_now.window)
+		ready |= POLLOUT;
+	return ready & events;
+}
+
+short wire_poll_door(void *door, short events, uint64_t *until)
+{
+	(void)door;
+	for (uint32_t i = 0; i < n_backlog; i++) {
+		if (backlog[i].ready_at <= sim_now)
+			return events & POLLIN;
+		if (backlog[i].ready_at < *until)
+			*until = backlog[i].ready_at;
+	}
+	return 0;
+}
+
+static int door_listen(const struct uri *uri, struct door **ret_door, struct uri *ret_uri)
+{
+	if (sim_door.open)
+		return -EADDRINUSE;
+	sim_door.door.transport = &sim_transport;
+	sim_door.open = true;
+	sim_door.fd = system_fd_door(&sim_door);
+	*ret_door = &sim_door.door;
+	*ret_uri = *uri;
+	return 0;
+}
+
+static int door_fd(const struct door *door)
+{
+	(void)door;
+	return sim_door.fd;
+}
+
+static int door_accept(struct door *door, struct conn **ret_conn)
+{
+	(void)door;
+	sim_yield();
+	for (uint32_t i = 0; i < n_backlog; i++) {
+		if (backlog[i].ready_at > sim_now)
+			continue;
+		struct end *e = &backlog[i].wire->end[SIM_DESTINATION];
+		backlog[i] = backlog[--n_backlog];
+		e->fd = system_fd_conn(e);
+		*ret_conn = &e->conn;
+		return 0;
+	}
+	return -EAGAIN;
+}
+
+static void door_close(struct door *door)
+{
+	(void)door;
+	sim_door.open = false;
+	system_fd_close(sim_door.fd);
+}
+
+static int refused(const struct dial *dial, int code, const char *why)
+{
+	if (dial->error)
+		snprintf(dial->error, dial->error_size, "%s", why);
+	return code;
+}
+
+static int end_connect(const struct dial *dial, struct conn **ret_conn)
+{
+	wait_begin(dial->waiter, "the other side to accept the connection");
+	fiber_sleep(wire_habits_now.latency_ns + sim_below(wire_habits_now.latency_ns + 1));
+	while (world_unreachable() && sim_now < dial->deadline_ns && !atomic_load_explicit(dial->cancel, memory_order_relaxed))
+		fiber_sleep(50 * SIM_MS);
+	wait_end(dial->waiter);
+	if (atomic_load_explicit(dial->cancel, memory_order_relaxed))
+		return refused(dial, -ECANCELED, "cancelled");
+	if (sim_now >= dial->deadline_ns)
+		return refused(dial, -ETIMEDOUT, "nobody answered in time");
+	if (!sim_door.open)
+		return refused(dial, -ECONNREFUSED, "nobody listens there");
+	struct wire *w = wire_new(dial->greeting->kind == GREETING_LINK);
+	struct end *e = &w->end[SIM_SOURCE];
+	e->fd = system_fd_conn(e);
+	backlog[n_backlog].wire = w;
+	backlog[n_backlog++].ready_at = sim_now + sim_below(2 * wire_habits_now.latency_ns + 1);
+	fiber_wake_pollers(sim_door.fd);
+	sim_trace("wire %u: source dials: %s %u", w->id, w->link ? "link" : "stream", dial->greeting->stream);
+	struct seg *s = pipe_push(e, dial->greeting, GREETING_BYTES, GREETING_BYTES);
+	if (e->harm == HARM_DAMAGE) {
+		harm_flip(s->data, GREETING_BYTES);
+		e->harm = HARM_NONE;
+	}
+	*ret_conn = &e->conn;
+	return 0;
+}
+
+bool wire_listening(void)
+{
+	return sim_door.open;
+}
+
+void wires_empty_backlog(void)
+{
+	n_backlog = 0;
+}
+
+bool wire_stray(void)
+{
+	struct greeting g = {
+		.kind = GREETING_BULK, .stream = (uint32_t)sim_below(3), .epoch = (uint32_t)sim_below(3), .dial = 3
+	};
+	bool link_up = false;
+
+	for (uint32_t i = 0; i < n_wires; i++)
+		link_up |= wires[i].link && wires[i].end[SIM_DESTINATION].open && wires[i].end[SIM_DESTINATION].fd;
+	if (!sim_door.open || n_wires + 1 >= WIRES)
+		return false;
+	/* A first link that greets would be taken for the source where there is none yet: that is a source, not a stray. */
+	if (link_up && sim_one_in(3)) {
+		g.kind = GREETING_LINK;
+		g.stream = 0;
+	}
+	for (int i = 0; i < WIRE_TOKEN && !sim_one_in(8); i++)
+		g.token[i] = (uint8_t)sim_random();
+	greeting_seal(&g);
+	struct wire *w = wire_new(g.kind == GREETING_LINK);
+	backlog[n_backlog].wire = w;
+	backlog[n_backlog++].ready_at = sim_now;
+	uint32_t n = sim_one_in(4) ? (uint32_t)sim_below(GREETING_BYTES) + 1 : GREETING_BYTES;
+	(void)pipe_push(&w->end[SIM_SOURCE], &g, n, n);
+	w->end[SIM_SOURCE].open = false; /* nobody reads what it is told */
+	fiber_wake_pollers(sim_door.fd);
+	return true;
+}
+
+static bool is_local(const struct uri *uri)
+{
+	(void)uri;
+	return true;
+}
+
+const struct transport sim_transport = {
+	.scheme = "sim",
+	.gate = GATE_AT_RECEIVER,
+	.listen = door_listen,
+	.door_fd = door_fd,
+	.accept = door_accept,
+	.door_close = door_close,
+	.connect = end_connect,
+	.fd = end_fd,
+	.read = link_read,
+	.write = link_write,
+	.become_stream = stream_begin,
+	.send_start = stream_send_start,
+	.send_wait = stream_send_wait,
+	.recv = stream_recv,
+	.shutdown = end_shutdown,
+	.close = end_close,
+	.is_uring = end_is_uring,
+	.peer = end_peer,
+	.is_local = is_local,
+};
+
+const struct transport *transport_find(const struct uri *uri)
+{
+	(void)uri;
+	return &sim_transport;
+}

@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* embedder.h: what embeds a session on either side: a loop that dispatches, and answers that take their time or fail. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "core/sluice.h"
+#include "tests/sim/sim.h"
+
+struct answer {
+	bool due;
+	uint64_t at;
+	int code;
+};
+
+struct embedder {
+	enum sim_side side;
+	struct sluice *session;
+	struct sluice_listener *listener;
+	bool up; /* its fiber runs */
+	bool crashed, host_gone;
+	bool crashed_ever; /* though it was started again */
+	bool ended, doubt;
+	enum sluice_phase phase;
+	struct answer answers[SLUICE_RESUME + 1];
+	bool resume_failed;
+	bool may_drop; /* a guest that it was given: a callback failed */
+	uint64_t close_at, cancel_at;
+	int resolve;   /* operator: -1 nothing, 0 discard, 1 run */
+	bool resolved; /* was told so */
+	uint32_t pauses;
+};
+
+/* How embedders are in this seed. */
+struct embedder_habits {
+	uint64_t param[SLUICE_MAX_STATE + 1];
+	uint64_t slow_ns;      /* callbacks take up to so long */
+	uint32_t fails, hangs; /* one callback in so many; 0: none */
+	uint32_t log_fails;    /* one call of the dirty log's */
+	bool lock;
+	bool used; /* the destination's memory is */
+	uint32_t sections, section_bytes;
+};
+
+extern struct embedder embedders[2];
+extern struct embedder_habits embedder_habits;
+
+/* Start one session's worth. */
+void embedder_start(enum sim_side side);
+/* The process is gone; host: and nobody is told. */
+void embedder_crash(enum sim_side side, bool host);
+/* The big lock of a side is somebody else's until then. */
+void embedder_hold_lock(enum sim_side side, uint64_t until);
+/* A writer that pause has missed may write now. */
+void embedder_late_write(void);
+bool embedder_settled(enum sim_side side);

@@ -1,0 +1,223 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* laws.c: see laws.h. Landing is watched by standing between the receivers and core/memory/landing.c (--wrap). */
+#include "tests/sim/laws.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "core/memory/landing.h"
+#include "core/run/session.h"
+#include "streams/codec.h"
+#include "tests/sim/guest.h"
+#include "tests/sim/heap.h"
+#include "tests/sim/world.h"
+
+/* Of a page at the destination. */
+enum { CLAIMED = 1, FILLED = 2, LANDED_ONCE = 4 };
+
+static uint8_t page_state[GUEST_PAGES];
+static bool go_sent, never_sent, never_came, go_came, running_came, resolved[2];
+
+void laws_attempt(void)
+{
+	memset(page_state, 0, sizeof page_state);
+	go_sent = never_sent = never_came = go_came = running_came = resolved[0] = resolved[1] = false;
+}
+
+void laws_reset(void)
+{
+	laws_attempt();
+}
+
+static uint32_t page_of(const struct landing *landing, const struct extent *e)
+{
+	return (uint32_t)((landing->memory->regions[e->region].address - guest_memory(SIM_DESTINATION)) / WIRE_PAGE + e->page);
+}
+
+static bool received(uint32_t page)
+{
+	const struct sluice *s = world_session(SIM_DESTINATION);
+
+	for (uint32_t i = 0; s && i < s->memory.n; i++) {
+		const struct region *r = &s->memory.regions[i];
+		uint64_t first = (uint64_t)(r->address - guest_memory(SIM_DESTINATION)) / WIRE_PAGE;
+		if (page >= first && page < first + r->pages) {
+			uint64_t bit = memory_bit(r, page - first);
+			return ((const volatile uint64_t *)(const volatile void *)s->landing.received.words)[bit / 64] >>
+				       bit % 64 &
+			       1;
+		}
+	}
+	return false;
+}
+
+static void not_yet_received(uint32_t page, const char *when)
+{
+	if (!(page_state[page] & LANDED_ONCE) && received(page))
+		sim_violation("Law 3: page %u counts as received %s, and is not in place", page, when);
+}
+
+int __real_landing_place(struct landing *landing, const struct extent *extent, void **ret_address);
+int __wrap_landing_place(struct landing *landing, const struct extent *extent, void **ret_address)
+{
+	int rc = __real_landing_place(landing, extent, ret_address);
+
+	if (rc)
+		return rc;
+	if (guest.running[SIM_DESTINATION])
+		sim_violation("Law 4: a page is landed though the guest runs");
+	for (uint32_t i = 0, p = page_of(landing, extent); i < extent->count; i++, p++) {
+		not_yet_received(p, "when it is claimed");
+		page_state[p] = (uint8_t)((page_state[p] & LANDED_ONCE) | CLAIMED);
+	}
+	return 0;
+}
+
+void __real_landing_placed(struct landing *landing, const struct extent *extent);
+void __wrap_landing_placed(struct landing *landing, const struct extent *extent)
+{
+	for (uint32_t i = 0, p = page_of(landing, extent); i < extent->count; i++, p++) {
+		if (!(page_state[p] & FILLED))
+			sim_violation("Law 3: page %u is said to be in place before its bytes came", p);
+		page_state[p] = LANDED_ONCE;
+	}
+	__real_landing_placed(landing, extent);
+}
+
+int __real_landing_zero(struct landing *landing, const struct extent *extent);
+int __wrap_landing_zero(struct landing *landing, const struct extent *extent)
+{
+	uint32_t page = extent->region < landing->memory->n ? page_of(landing, extent) : 0;
+	int rc = __real_landing_zero(landing, extent);
+
+	for (uint32_t i = 0; !rc && i < extent->count; i++) {
+		page_state[page + i] |= LANDED_ONCE;
+		if (*guest_page(SIM_DESTINATION, page + i))
+			sim_violation("page %u was landed as zero and is not", page + i);
+	}
+	return rc;
+}
+
+int __real_codec_decompress(const void *in, uint32_t bytes, void *pages, uint32_t count);
+int __wrap_codec_decompress(const void *in, uint32_t bytes, void *pages, uint32_t count)
+{
+	uint64_t before[WIRE_EXTENT_PAGES];
+	enum sim_side side;
+	uint32_t page;
+
+	if (!guest_page_of(pages, &side, &page))
+		return __real_codec_decompress(in, bytes, pages, count);
+	for (uint32_t i = 0; i < count; i++)
+		before[i] = *guest_page(side, page + i);
+	int rc = __real_codec_decompress(in, bytes, pages, count);
+	for (uint32_t i = 0; !rc && i < count; i++) {
+		uint64_t version = *guest_page(side, page + i);
+		*guest_page(side, page + i) = before[i];
+		laws_page_lands(side, page + i, version);
+		*guest_page(side, page + i) = version;
+	}
+	return rc;
+}
+
+void laws_page_lands(enum sim_side side, uint32_t page, uint64_t version)
+{
+	uint64_t old = *guest_page(side, page);
+
+	if (side != SIM_DESTINATION || guest.running[SIM_DESTINATION])
+		sim_violation("Law 4: page %u of a running guest is overwritten", page);
+	if (!(page_state[page] & CLAIMED))
+		sim_violation("Law 3: bytes come for page %u, which nobody claimed", page);
+	if (version && old > version && page_state[page] & LANDED_ONCE)
+		sim_violation("Law 4: page %u: version %lu overwrites %lu", page, version, old);
+	not_yet_received(page, "while its bytes come");
+	page_state[page] |= FILLED;
+}
+
+void laws_all_landed(const char *when)
+{
+	for (uint32_t p = 0; p < guest.pages; p++)
+		if (*guest_page(SIM_DESTINATION, p) != guest.final[p])
+			sim_violation("%s: page %u has version %lu, the guest left %lu", when, p, *guest_page(SIM_DESTINATION, p),
+				      guest.final[p]);
+}
+
+void laws_guest_runs(enum sim_side side)
+{
+	if (side == SIM_SOURCE && go_sent && !never_came && !resolved[SIM_SOURCE])
+		sim_violation("Law 5: the source runs its guest after GO, without NEVER and without an operator's word");
+	if (side == SIM_DESTINATION && !go_came && !resolved[SIM_DESTINATION])
+		sim_violation("Law 5: the destination runs the guest without GO and without an operator's word");
+	if (guest.running[!side])
+		sim_violation("Law 5: two guests run");
+	if (side == SIM_DESTINATION && never_sent)
+		sim_violation("Law 5: the destination runs the guest after it said NEVER");
+	if (side == SIM_DESTINATION)
+		laws_all_landed("the destination runs the guest");
+}
+
+void laws_go_sent(void)
+{
+	go_sent = true;
+	if (guest.running[SIM_SOURCE])
+		sim_violation("Law 5: GO is sent while the source runs its guest");
+}
+
+void laws_never_came(void)
+{
+	never_came = true;
+}
+
+void laws_go_came(void)
+{
+	go_came = true;
+}
+
+bool laws_go_has_come(void)
+{
+	return go_came;
+}
+
+void laws_running_came(void)
+{
+	running_came = true;
+}
+
+void laws_running_sent(void)
+{
+	if (!guest.running[SIM_DESTINATION])
+		sim_violation("Law 5: the destination says RUNNING and its guest does not run");
+}
+
+void laws_never_sent(void)
+{
+	never_sent = true;
+	if (guest.running[SIM_DESTINATION])
+		sim_violation("Law 5: the destination says NEVER and its guest runs");
+}
+
+void laws_resolved(enum sim_side side, bool run)
+{
+	(void)run;
+	resolved[side] = true;
+}
+
+void laws_phase(enum sim_side side, int phase)
+{
+	if (side == SIM_DESTINATION)
+		return;
+	if (phase == SLUICE_COMPLETED && !running_came && !resolved[SIM_SOURCE])
+		sim_violation("Law 5: the source has completed without RUNNING");
+	if ((phase == SLUICE_CANCELLED || phase == SLUICE_FAILED) && go_sent && !never_came && !resolved[SIM_SOURCE])
+		sim_violation("Law 5: the source says %s after GO", sluice_phase_name((enum sluice_phase)phase));
+}
+
+void laws_memory_bounded(void)
+{
+	/* A session with eight streams and their buffers, device state, and what is queued: measured, and then some. */
+	enum { MOST = 24 << 20 };
+
+	for (int side = 0; side < 2; side++)
+		if (heap_peak((enum sim_side)side) > MOST)
+			sim_violation("Law 8: the %s held %lu bytes", side == SIM_SOURCE ? "source" : "destination",
+				      heap_peak((enum sim_side)side));
+}

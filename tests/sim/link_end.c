@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* link_end.c: the link's bytes: frames go in whole or in parts, and come out so. */
+#include <errno.h>
+#include <string.h>
+
+#include "core/decide/message.h"
+#include "tests/sim/fiber.h"
+#include "tests/sim/pipe.h"
+#include "tests/sim/world.h"
+#include "tests/sim/yield.h"
+
+ssize_t link_read(struct conn *conn, void *buffer, size_t size)
+{
+	struct end *e = (struct end *)conn;
+	uint64_t until = FIBER_FOREVER;
+
+	sim_yield();
+	if (e->shut)
+		return 0;
+	struct seg *s = pipe_readable(pipe_in(e), &until);
+	if (!s)
+		return pipe_in(e)->reset_at <= sim_now ? -ECONNRESET : -EAGAIN;
+	if (s->fin)
+		return 0;
+	if (e->poisoned && size < MESSAGE_PAYLOAD) /* more: only draining before it closes */
+		sim_violation("Law 7: %s read on behind a damaged frame of the link",
+			      e->side == SIM_SOURCE ? "source" : "destination");
+	uint32_t n = s->length - s->taken;
+	if (n > size)
+		n = (uint32_t)size;
+	if (wire_habits_now.partial && n > 1 && sim_one_in(wire_habits_now.partial))
+		n = 1 + (uint32_t)sim_below(n - 1);
+	memcpy(buffer, s->data + s->taken, n);
+	uint8_t frame = s->taken + n == s->length ? s->frame : 0;
+	pipe_take(e, s, n);
+	if (frame)
+		world_frame_read(e->side, frame);
+	return n;
+}
+
+static uint32_t frame_type(const unsigned char *frame)
+{
+	uint16_t type;
+
+	memcpy(&type, frame + 4, sizeof type);
+	return type;
+}
+
+/* Until WELCOME has come, both 0 and its epoch are right. */
+static bool epoch_matters(const unsigned char *frame)
+{
+	uint32_t epoch;
+
+	memcpy(&epoch, frame + 12, sizeof epoch);
+	return epoch || frame_type(frame) <= MESSAGE_REFUSE;
+}
+
+/* The whole frame, with something wrong. */
+static ssize_t write_harmed(struct end *e, const unsigned char *frame, uint32_t n)
+{
+	enum wire_harm harm = e->harm;
+	uint8_t type = (uint8_t)frame_type(frame);
+
+	e->harm = HARM_NONE;
+	sim_trace("wire %u: this %s is %s", e->wire->id, message_name(type), harm_names[harm]);
+	if (harm == HARM_CUT_WITHIN) {
+		(void)pipe_push(e, frame, n / 2, n / 2);
+		wire_cut(e->wire);
+		return -ECONNRESET;
+	}
+	struct seg *s = pipe_push(e, frame, n, n);
+	s->frame = type;
+	if (harm == HARM_DAMAGE) {
+		harm_flip(s->data, n);
+		/* Where the length is damaged, the reader takes what follows for a part of it. */
+		e->garbled |= memcmp(s->data + 8, frame + 8, 4) != 0;
+		s->poison = !e->garbled;
+		s->frame = 0;
+	} else if (harm == HARM_OLD) {
+		harm_old_frame(s->data, n);
+		s->poison = epoch_matters(frame) && !e->garbled;
+		s->frame = s->poison ? 0 : type;
+	} else {
+		struct seg *twice = pipe_push(e, frame, n, n);
+		twice->poison = !e->garbled;
+	}
+	world_frame_written(e->side, type);
+	return n;
+}
+
+/* The link thread offers a frame, or the rest of one. */
+ssize_t link_write(struct conn *conn, const void *buffer, size_t size)
+{
+	struct end *e = (struct end *)conn;
+	uint32_t n = (uint32_t)size;
+
+	sim_yield();
+	if (end_broken(e))
+		return -EPIPE;
+	if (pipe_out(e)->queued >= wire_habits_now.window)
+		return -EAGAIN;
+	if (!e->offset) {
+		e->out_type = (uint8_t)frame_type(buffer);
+		world_frame_begins(e->side, e->out_type);
+		if (end_broken(e))
+			return -ECONNRESET;
+		if (e->harm)
+			return write_harmed(e, buffer, n);
+	}
+	if (wire_habits_now.partial && n > 1 && sim_one_in(wire_habits_now.partial))
+		n = 1 + (uint32_t)sim_below(n - 1);
+	struct seg *s = pipe_push(e, buffer, n, n);
+	e->offset = n == size ? 0 : e->offset + n;
+	if (e->offset)
+		return n;
+	s->frame = e->out_type;
+	world_frame_written(e->side, e->out_type);
+	return n;
+}

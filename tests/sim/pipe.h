@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* pipe.h: what a simulated connection is made of. For the parts of wire.h only. */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "streams/batch.h"
+#include "streams/transport.h"
+#include "tests/sim/wire.h"
+
+struct seg {
+	struct seg *next;
+	uint64_t ready_at;
+	uint32_t length, taken;
+	uint8_t frame; /* link: message type that ends with it. Stream: batch type that begins with it */
+	bool pages;    /* `data` has a version a page */
+	bool poison;   /* damaged, so that nobody may go on behind it */
+	bool fin;
+	_Alignas(8) unsigned char data[];
+};
+
+/* One direction. */
+struct pipe {
+	struct seg *first, **last;
+	uint64_t queued, last_ready, stalled_until, reset_at;
+	bool silent;
+};
+
+struct end {
+	struct conn conn; /* first */
+	struct wire *wire;
+	enum sim_side side;
+	int fd;
+	bool open, shut, stream;
+	bool garbled;  /* has sent a wrong length: where its frames begin, nobody can tell any more */
+	bool poisoned; /* has read what it must not go on behind */
+	enum wire_harm harm;
+	/* a batch on its way */
+	const struct iovec *iov;
+	int iovs;
+	size_t offset;
+	uint8_t out_type; /* link: of the frame that is half written */
+	bool stale;       /* the batch on its way carries old pages */
+};
+
+struct wire {
+	uint32_t id;
+	bool link;
+	struct end end[2];
+	struct pipe pipe[2]; /* [side]: what that side sends */
+};
+
+extern struct wire wires[WIRES];
+extern uint32_t n_wires;
+extern struct wire_habits wire_habits_now;
+extern const struct transport sim_transport;
+
+/* What an end receives, and what it sends. */
+struct pipe *pipe_in(struct end *e);
+struct pipe *pipe_out(struct end *e);
+/* Something may have changed for who waits there. */
+void end_tell(struct end *e);
+void wire_tell(struct wire *w);
+void pipe_drop(struct pipe *p);
+/* The first segment that may be read now; else when that may change goes to *until. */
+struct seg *pipe_readable(struct pipe *p, uint64_t *until);
+/* Send `length` bytes (or pages' worth of them), of which `bytes` are kept. */
+struct seg *pipe_push(struct end *e, const void *data, uint32_t bytes, uint32_t length);
+/* `n` bytes of the first segment were read. */
+void pipe_take(struct end *e, struct seg *s, uint32_t n);
+/* 0, or why nothing more goes out. */
+int end_broken(struct end *e);
+struct wire *wire_new(bool link);
+void wire_door_gone(void);
+
+/* harm.c */
+extern const char *const harm_names[];
+void harm_flip(unsigned char *bytes, uint32_t n);
+void harm_old_frame(unsigned char *frame, uint32_t length);
+void harm_old_batch(struct batch_frame *f);
+
+/* link_end.c: bytes. */
+ssize_t link_read(struct conn *conn, void *buffer, size_t size);
+ssize_t link_write(struct conn *conn, const void *buffer, size_t size);
+/* stream_end.c: batches. */
+int stream_begin(struct conn *conn, bool uring, bool sends);
+int stream_send_start(struct conn *conn, const struct iovec *iov, int n);
+int stream_send_wait(struct conn *conn, struct waiter *waiter);
+int stream_recv(struct conn *conn, struct iovec *iov, int n, struct waiter *waiter);

@@ -1,0 +1,192 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* stream_end.c: batches on a data stream.
+ *
+ * Guest pages travel as their versions. They are read from the guest's memory when a segment is made, a few at a time, as
+ * a kernel would that is still sending while the guest writes; and land one by one. */
+#include <errno.h>
+#include <string.h>
+
+#include "tests/sim/fiber.h"
+#include "tests/sim/guest.h"
+#include "tests/sim/laws.h"
+#include "tests/sim/pipe.h"
+#include "tests/sim/world.h"
+#include "tests/sim/yield.h"
+
+int stream_begin(struct conn *conn, bool uring, bool sends)
+{
+	(void)uring, (void)sends;
+	((struct end *)conn)->stream = true;
+	return 0;
+}
+
+/* The head with its extents, and what is wrong with it. */
+static void push_batch_head(struct end *e, const struct iovec *iov)
+{
+	const struct batch_head *batch = iov->iov_base;
+	enum wire_harm harm = e->harm;
+
+	e->harm = HARM_NONE;
+	struct seg *s = pipe_push(e, iov->iov_base, (uint32_t)iov->iov_len, (uint32_t)iov->iov_len);
+	s->frame = batch->type;
+	if (!harm)
+		return;
+	sim_trace("wire %u: this batch (type %u, round %u) is %s", e->wire->id, batch->type, batch->round, harm_names[harm]);
+	if (harm == HARM_DAMAGE) {
+		uint32_t head = s->length > sizeof *batch && sim_one_in(2) ? sizeof *batch : 0; /* left whole */
+		harm_flip(s->data + head, s->length - head);
+		s->poison = true;
+	} else if (harm == HARM_OLD) {
+		harm_old_batch((struct batch_frame *)(void *)s->data);
+		s->poison = true;
+		e->stale = true;
+	} else if (harm == HARM_DOUBLE) {
+		struct seg *twice = pipe_push(e, iov->iov_base, (uint32_t)iov->iov_len, (uint32_t)iov->iov_len);
+		twice->frame = batch->type;
+		twice->poison = true;
+	} else {
+		wire_cut(e->wire);
+	}
+}
+
+/* Some of what is left of a batch. Pages are read here. */
+static void push_some(struct end *e)
+{
+	const struct iovec *iov = e->iov;
+	const unsigned char *at = (const unsigned char *)iov->iov_base + e->offset;
+	size_t left = iov->iov_len - e->offset;
+	enum sim_side side;
+	uint32_t page;
+
+	if (guest_page_of(at, &side, &page)) {
+		uint32_t n = (uint32_t)(left / WIRE_PAGE), most = 1 + (uint32_t)sim_below(16);
+		n = n < most ? n : most;
+		struct seg *s = pipe_push(e, NULL, n * 8, n * WIRE_PAGE);
+		s->pages = true;
+		for (uint32_t i = 0; i < n; i++) {
+			uint64_t version = *guest_page(side, page + i);
+			if (e->stale && version > VERSION_OLD)
+				version = VERSION_OLD;
+			memcpy(s->data + 8 * i, &version, 8);
+		}
+		left = (size_t)n * WIRE_PAGE;
+	} else {
+		if (left > 65536)
+			left = 65536;
+		(void)pipe_push(e, at, (uint32_t)left, (uint32_t)left);
+	}
+	e->offset += left;
+	if (e->offset == iov->iov_len) {
+		e->iov++;
+		e->iovs--;
+		e->offset = 0;
+	}
+}
+
+int stream_send_start(struct conn *conn, const struct iovec *iov, int n)
+{
+	struct end *e = (struct end *)conn;
+
+	sim_yield();
+	if (end_broken(e))
+		return end_broken(e);
+	world_batch(e->side, ((const struct batch_head *)iov->iov_base)->type);
+	if (end_broken(e))
+		return end_broken(e);
+	e->stale = false;
+	push_batch_head(e, iov);
+	e->iov = iov + 1;
+	e->iovs = n - 1;
+	e->offset = 0;
+	while (e->iovs && pipe_out(e)->queued < wire_habits_now.window && !sim_one_in(4))
+		push_some(e);
+	return 0;
+}
+
+int stream_send_wait(struct conn *conn, struct waiter *waiter)
+{
+	struct end *e = (struct end *)conn;
+	int rc;
+
+	wait_begin(waiter, "the wire to take a batch");
+	while (!(rc = end_broken(e)) && e->iovs) {
+		if (pipe_out(e)->queued < wire_habits_now.window) {
+			push_some(e);
+			sim_yield();
+		} else {
+			(void)fiber_block(e, pipe_in(e)->reset_at, "the wire to take a batch");
+		}
+	}
+	wait_end(waiter);
+	return rc;
+}
+
+/* To where the reader wants it, of what a segment has. Returns the bytes. */
+static uint32_t deliver(struct end *e, const struct seg *s, unsigned char *to, size_t room)
+{
+	uint32_t n = s->length - s->taken, page;
+	enum sim_side side;
+	uint64_t version = 0;
+
+	n = n < room ? n : (uint32_t)room;
+	if (!guest_page_of(to, &side, &page)) {
+		if (s->pages)
+			memset(to, 0, n);
+		else
+			memcpy(to, s->data + s->taken, n);
+		return n;
+	}
+	/* Whole pages, one at a time: a landing is not atomic. Other bytes than pages only come here where a check was missed. */
+	n = n < WIRE_PAGE ? n : WIRE_PAGE;
+	if (s->pages && s->taken % WIRE_PAGE == 0)
+		memcpy(&version, s->data + s->taken / WIRE_PAGE * 8, 8);
+	laws_page_lands(e->side, page, version);
+	*guest_page(side, page) = version;
+	return n;
+}
+
+static int recv_some(struct end *e, struct iovec *iov)
+{
+	uint64_t until = FIBER_FOREVER;
+
+	if (e->shut)
+		return -ECANCELED;
+	struct seg *s = pipe_readable(pipe_in(e), &until);
+	if (!s && pipe_in(e)->reset_at <= sim_now)
+		return -ECONNRESET;
+	if (!s) {
+		(void)fiber_block(e, until, "bytes");
+		return 0;
+	}
+	if (s->fin)
+		return -ENODATA;
+	if (s->frame && !s->taken && e->poisoned)
+		sim_violation("Law 7: a receiver read on behind a damaged batch");
+	uint32_t n = deliver(e, s, iov->iov_base, iov->iov_len);
+	pipe_take(e, s, n);
+	iov->iov_base = (char *)iov->iov_base + n;
+	iov->iov_len -= n;
+	return (int)n;
+}
+
+int stream_recv(struct conn *conn, struct iovec *iov, int n, struct waiter *waiter)
+{
+	struct end *e = (struct end *)conn;
+	bool any = false;
+	int rc = 0;
+
+	wait_begin(waiter, "the wire to bring a batch");
+	while (n && rc >= 0) {
+		sim_yield();
+		rc = recv_some(e, iov);
+		any |= rc > 0;
+		if (!iov->iov_len) {
+			iov++;
+			n--;
+		}
+	}
+	wait_end(waiter);
+	if (rc == -ENODATA && any)
+		return -ECONNRESET;
+	return rc < 0 ? rc : 0;
+}

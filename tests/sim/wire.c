@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* wire.c: see wire.h. All connections there ever were, and what is done to them. */
+#include "tests/sim/wire.h"
+
+#include <string.h>
+
+#include "tests/sim/fiber.h"
+#include "tests/sim/pipe.h"
+
+struct wire wires[WIRES];
+uint32_t n_wires;
+struct wire_habits wire_habits_now;
+
+void wires_reset(const struct wire_habits *how)
+{
+	memset(wires, 0, n_wires * sizeof *wires);
+	n_wires = 0;
+	wire_habits_now = *how;
+	wire_door_gone();
+}
+
+struct wire *wire_new(bool link)
+{
+	if (n_wires == WIRES) {
+		sim_violation("Law 8: more than %d connections were made", WIRES);
+		return NULL;
+	}
+	struct wire *w = &wires[n_wires];
+	*w = (struct wire){ .id = n_wires++, .link = link };
+	for (int i = 0; i < 2; i++) {
+		w->pipe[i].reset_at = FIBER_FOREVER;
+		w->pipe[i].last = &w->pipe[i].first;
+		w->end[i] = (struct end){ .conn.transport = &sim_transport, .wire = w, .side = (enum sim_side)i, .open = true };
+	}
+	return w;
+}
+
+uint32_t wires_count(void)
+{
+	return n_wires;
+}
+
+struct wire *wires_get(uint32_t i)
+{
+	return &wires[i];
+}
+
+bool wire_is_link(const struct wire *w)
+{
+	return w->link;
+}
+
+bool wire_open(const struct wire *w)
+{
+	return w->end[0].open || w->end[1].open;
+}
+
+void wire_cut(struct wire *w)
+{
+	for (int i = 0; i < 2; i++)
+		if (w->pipe[i].reset_at > sim_now)
+			w->pipe[i].reset_at = sim_now + (sim_one_in(2) ? 0 : sim_below(wire_habits_now.latency_ns + 1));
+	wire_tell(w);
+}
+
+void wire_silence(struct wire *w, enum sim_side from)
+{
+	for (int i = 0; i < 2; i++) {
+		if (from != SIM_WORLD && from != (enum sim_side)i)
+			continue;
+		w->pipe[i].silent = true;
+		for (struct seg *s = w->pipe[i].first; s; s = s->next)
+			if (s->ready_at > sim_now)
+				s->ready_at = FIBER_FOREVER;
+	}
+	wire_tell(w);
+}
+
+void wire_stall(struct wire *w, uint64_t until)
+{
+	w->pipe[0].stalled_until = w->pipe[1].stalled_until = until;
+}
+
+void wire_harm(struct wire *w, enum sim_side from, enum wire_harm harm)
+{
+	w->end[from].harm = harm;
+}
+
+void wires_side_gone(enum sim_side side, bool host)
+{
+	for (uint32_t i = 0; i < n_wires; i++) {
+		struct end *e = &wires[i].end[side];
+		if (!e->open)
+			continue;
+		e->open = false;
+		if (host)
+			wire_silence(&wires[i], SIM_WORLD);
+		else if (pipe_out(e)->reset_at == FIBER_FOREVER && !pipe_out(e)->silent)
+			pipe_out(e)->reset_at = sim_now + sim_below(wire_habits_now.latency_ns + 1);
+		wire_tell(&wires[i]);
+	}
+	if (side == SIM_DESTINATION)
+		wire_door_gone();
+}

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* wire.h: connections that delay, stall, break, fall silent, damage, double, and carry what an old connection would have. Each
+ * direction keeps its order, as TCP does; connections know nothing of each other. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "tests/sim/sim.h"
+
+enum { WIRES = 96 };
+
+struct wire;
+struct wire_habits {
+	uint64_t latency_ns, window;
+	uint32_t ps_per_byte;
+	uint32_t partial; /* one read or write in so many is cut short; 0: none */
+};
+
+/* What is done to the next frame or batch of a wire. */
+enum wire_harm { HARM_NONE, HARM_DAMAGE, HARM_DOUBLE, HARM_OLD, HARM_CUT_WITHIN };
+
+void wires_reset(const struct wire_habits *habits);
+uint32_t wires_count(void);
+/* The i-th open connection; all there ever were count. */
+struct wire *wires_get(uint32_t i);
+bool wire_is_link(const struct wire *w);
+bool wire_open(const struct wire *w);
+/* Both ends are told (RST), what is on its way is lost. */
+void wire_cut(struct wire *w);
+/* Nothing gets through any more and nobody is told; `from`: what that side sends; SIM_WORLD: both. */
+void wire_silence(struct wire *w, enum sim_side from);
+void wire_stall(struct wire *w, uint64_t until);
+/* The next frame or batch that `from` sends on it. */
+void wire_harm(struct wire *w, enum sim_side from, enum wire_harm harm);
+/* A connection that greets and does not belong here. Returns whether somebody listens. */
+bool wire_stray(void);
+/* The destination is at its door. */
+bool wire_listening(void);
+/* Connections that nobody accepted are gone. */
+void wires_empty_backlog(void);
+/* A process died (its host: nobody is told). */
+void wires_side_gone(enum sim_side side, bool host);
+
+short wire_poll(void *conn, short events, uint64_t *until);
+short wire_poll_door(void *door, short events, uint64_t *until);
