@@ -16,13 +16,13 @@ def guest():
     """Arguments of a random guest and how to move it."""
     size_k = 4 * (rng.randrange(1, 512) if rng.random() < 0.15 else rng.randrange(1, (16 if SHORT else 65) << 10))
     args = ["-m", f"{size_k}K"]
-    args += ["--streams", rng.randrange(1, 17), "--vcpus", rng.randrange(1, 9)]
+    args += ["--streams", rng.randrange(1, 17), "--vcpus", min(rng.randrange(1, 9), size_k // 4)]  # a page for each
     args += ["--backing", rng.choice(["memfd", "memfd", "anon"]), "--fill", rng.choice(["random", "random", "text", "zero"])]
     args += ["--pattern", rng.choice(["seq", "rand", "zipf"]), "--compress", rng.choice(["none", "lz4", "auto"])]
     args += ["--tracker", rng.choice(["auto", "auto", "marks"]), "--io-engine", rng.choice(["uring", "uring", "plain"])]
     args += ["--touched", rng.choice([100, 100, 50, 10, 0]), "--dirty-rate", rng.choice(["0", "1M", "20M", "100M", "300M"])]
     if rng.random() < 0.3 and size_k >= 64:
-        args += ["--wss", f"{max(32, size_k // rng.randrange(2, 16) // 4 * 4)}K"]  # a page for each of 8 threads at least
+        args += ["--wss", f"{max(32, size_k // rng.randrange(2, 16) // 4 * 4)}K"]
     if rng.random() < 0.3:
         args += ["--prealloc"]
     if rng.random() < 0.2:
