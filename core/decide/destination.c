@@ -4,7 +4,8 @@
  *   LISTENING, ASKING, GATHERING, ACTIVE, then SWITCHOVER: LANDING, LOADING, READY, then GO: ACQUIRING, RESUMING, RUNNING, DONE
  *
  * Before READY was handed over, whatever goes wrong makes what came void. After it only GO lets the guest run, and without GO
- * this side is in doubt. After GO it runs the guest, link or no link, unless it can say NEVER. */
+ * this side is in doubt. After GO it runs the guest, link or no link, unless it can say NEVER. A source that comes back on a later link
+ * hears the last word again; so what was decided is remembered until the source is known to know it, or for a while. */
 #include "core/decide/destination.h"
 
 #include <errno.h>
@@ -61,8 +62,7 @@ static void end(struct destination *d, const struct input *in, struct actions *o
 	await(d, DESTINATION_ENDED, NEVER_NS, "nothing");
 }
 
-static void fail(struct destination *d, const struct input *in, struct actions *out, enum sluice_phase phase,
-		 enum message_type say, int code, int stream, const char *text)
+static void note_error(struct destination *d, struct actions *out, int code, int stream, const char *text)
 {
 	d->error_code = code;
 	struct action *a = actions_add(out, ACTION_ERROR);
@@ -70,6 +70,12 @@ static void fail(struct destination *d, const struct input *in, struct actions *
 	a->stream = stream;
 	a->phase = d->phase;
 	snprintf(a->text, sizeof a->text, "%s", text);
+}
+
+static void fail(struct destination *d, const struct input *in, struct actions *out, enum sluice_phase phase,
+		 enum message_type say, int code, int stream, const char *text)
+{
+	note_error(d, out, code, stream, text);
 	if (d->link_up)
 		actions_send_word(out, say, code, text);
 	d->link_up = false;
@@ -83,28 +89,51 @@ static void fail(struct destination *d, const struct input *in, struct actions *
 	await(d, DESTINATION_GIVING_UP, in_ms(in, in->params.callback_ms), "the embedder's answer, before ending");
 }
 
-/* What failing is called on the link depends on what was promised. */
+/* What giving up before READY is called on the link. */
 static enum message_type parting_word(const struct destination *d)
 {
-	if (d->state == DESTINATION_ASKING)
-		return MESSAGE_REFUSE;
-	return d->state >= DESTINATION_READY ? MESSAGE_NEVER : MESSAGE_CANCEL;
+	return d->state == DESTINATION_ASKING ? MESSAGE_REFUSE : MESSAGE_CANCEL;
+}
+
+/* What is left to do once it is decided: wait until the source knows, or for a while. Without a link it may come back. */
+static void remember(struct destination *d, const struct input *in, enum destination_state state)
+{
+	await(d, state, in_ms(in, in->params.remember_ms), "a source that may be in doubt");
+}
+
+/* The guest was loaded, and does not run and never will. The embedder has answered all that it was asked. */
+static void never(struct destination *d, const struct input *in, struct actions *out, enum sluice_phase phase, int code,
+		  const char *text)
+{
+	note_error(d, out, code, -1, text);
+	if (d->link_up)
+		actions_send_word(out, MESSAGE_NEVER, code, text);
+	actions_add(out, ACTION_STREAMS_STOP);
+	d->ended_ns = in->now_ns;
+	enter(d, out, phase);
+	remember(d, in, DESTINATION_TELLING);
 }
 
 static void doubt(struct destination *d, struct actions *out, const char *why)
 {
-	struct action *a = actions_add(out, ACTION_ERROR);
-	a->code = -EINPROGRESS;
-	a->phase = d->phase;
-	snprintf(a->text, sizeof a->text,
-		 "in doubt whether the source still runs the guest (%.90s): look whether it runs there; only if it "
-		 "does not, resolve this side to run",
+	char text[SLUICE_ERROR_MAX];
+	snprintf(text, sizeof text,
+		 "in doubt whether the source runs the guest (%.70s). If it does not come back: where it runs, resolve this side "
+		 "to "
+		 "discard; else end it there first, then resolve this side to run",
 		 why);
+	note_error(d, out, -EINPROGRESS, -1, text);
 	actions_add(out, ACTION_STREAMS_STOP);
-	actions_add(out, ACTION_LINK_CLOSE);
+	actions_add(out, ACTION_LINK_DROP)->link = d->epoch;
 	d->link_up = false;
 	enter(d, out, SLUICE_IN_DOUBT);
-	await(d, DESTINATION_DOUBT, NEVER_NS, "an operator to say who owns the guest");
+	await(d, DESTINATION_DOUBT, NEVER_NS, "the source to come back, or an operator to say who owns the guest");
+}
+
+static void ready(struct destination *d, const struct input *in, struct actions *out)
+{
+	actions_send(out, MESSAGE_READY);
+	await(d, DESTINATION_READY, in_ms(in, 2 * in->params.callback_ms + SLACK_MS), "the source to hand over");
 }
 
 /* SWITCHOVER came, and perhaps all that it announced. */
@@ -119,12 +148,12 @@ static void maybe_load(struct destination *d, const struct input *in, struct act
 static void running(struct destination *d, const struct input *in, struct actions *out)
 {
 	d->running_ns = d->ended_ns = in->now_ns;
-	if (d->link_up && !d->by_operator) {
+	if (d->link_up) {
 		actions_send(out, MESSAGE_RUNNING);
 		await(d, DESTINATION_WAIT_DONE, in_ms(in, in->params.callback_ms), "the source to let go");
 	} else {
 		enter(d, out, SLUICE_COMPLETED);
-		end(d, in, out, SLUICE_COMPLETED);
+		remember(d, in, DESTINATION_WAIT_DONE);
 	}
 }
 
@@ -148,12 +177,16 @@ static void request_done(struct destination *d, const struct input *in, struct a
 		else
 			snprintf(text, sizeof text, "the destination's %s callback failed: %s", verbs[in->request],
 				 strerror(-in->code));
-		fail(d, in, out, SLUICE_FAILED, parting_word(d), in->code, -1, text);
+		if (d->state == DESTINATION_ACQUIRING || d->state == DESTINATION_RESUMING)
+			never(d, in, out, SLUICE_FAILED, in->code, text);
+		else
+			fail(d, in, out, SLUICE_FAILED, parting_word(d), in->code, -1, text);
 		return;
 	}
 	switch (in->request) {
 	case SLUICE_INCOMING_GUEST:
 		d->streams = in->value;
+		d->epoch = 1;
 		enter(d, out, SLUICE_SETUP);
 		actions_add(out, ACTION_STREAMS_START);
 		actions_send(out, MESSAGE_WELCOME);
@@ -161,13 +194,27 @@ static void request_done(struct destination *d, const struct input *in, struct a
 		break;
 	case SLUICE_LOAD:
 		d->ready_ns = in->now_ns;
-		actions_send(out, MESSAGE_READY);
-		await(d, DESTINATION_READY, in_ms(in, 2 * in->params.callback_ms + SLACK_MS), "the source to hand over");
+		ready(d, in, out);
 		break;
 	case SLUICE_ACQUIRE: ask(d, in, out, DESTINATION_RESUMING, SLUICE_RESUME, "the embedder to run the guest"); break;
 	case SLUICE_RESUME: running(d, in, out); break;
 	default: break;
 	}
+}
+
+/* It runs the guest. Once it has said SWITCHOVER it waits for our word, because we might be in doubt otherwise. */
+static void cancelled_by_source(struct destination *d, const struct input *in, struct actions *out)
+{
+	const struct message *m = in->message;
+	char text[SLUICE_ERROR_MAX];
+	enum sluice_phase phase = m->u.word.code == -ECANCELED ? SLUICE_CANCELLED : SLUICE_FAILED;
+	snprintf(text, sizeof text, "the source gave up: %.230s", m->u.word.text);
+	if (d->state == DESTINATION_READY) {
+		never(d, in, out, phase, m->u.word.code, text);
+		return;
+	}
+	d->link_up = d->state >= DESTINATION_LANDING;
+	fail(d, in, out, phase, MESSAGE_NEVER, m->u.word.code, -1, text);
 }
 
 static void message(struct destination *d, const struct input *in, struct actions *out)
@@ -207,20 +254,23 @@ static void message(struct destination *d, const struct input *in, struct action
 		if (d->state != DESTINATION_WAIT_DONE)
 			break;
 		actions_add(out, ACTION_STREAMS_STOP);
-		enter(d, out, SLUICE_COMPLETED);
+		if (d->phase != SLUICE_COMPLETED)
+			enter(d, out, SLUICE_COMPLETED);
+		actions_add(out, ACTION_DOOR_CLOSE);
 		await(d, DESTINATION_LINGERING, NEVER_NS, "the embedder to close the session");
 		return;
 	case MESSAGE_CANCEL:
+		if (d->state == DESTINATION_TELLING) {
+			end(d, in, out, d->phase);
+			return;
+		}
 		if (d->state > DESTINATION_READY)
 			break;
-		d->link_up = false;
-		snprintf(text, sizeof text, "the source gave up: %.230s", m->u.word.text);
-		fail(d, in, out, m->u.word.code == -ECANCELED ? SLUICE_CANCELLED : SLUICE_FAILED, MESSAGE_CANCEL, m->u.word.code,
-		     -1, text);
+		cancelled_by_source(d, in, out);
 		return;
 	case MESSAGE_BYE:
-		if (d->state == DESTINATION_LINGERING) {
-			end(d, in, out, SLUICE_COMPLETED);
+		if (d->state == DESTINATION_LINGERING || d->state == DESTINATION_TELLING) {
+			end(d, in, out, d->phase);
 			return;
 		}
 		break;
@@ -244,13 +294,51 @@ static void lost(struct destination *d, const struct input *in, struct actions *
 		return; /* with everything landed, or before and after, streams do not matter */
 	}
 	d->link_up = false;
-	if (d->state == DESTINATION_READY)
+	if (d->state == DESTINATION_READY) {
 		doubt(d, out, in->text);
-	else if (d->state < DESTINATION_READY)
+	} else if (d->state < DESTINATION_READY) {
 		fail(d, in, out, SLUICE_FAILED, MESSAGE_CANCEL, in->code, -1, in->text);
-	else if (d->state == DESTINATION_WAIT_DONE || d->state == DESTINATION_LINGERING)
+	} else if (d->state == DESTINATION_LINGERING) {
 		end(d, in, out, SLUICE_COMPLETED);
-	/* ACQUIRING, RESUMING: the guest is ours, it will run and nobody is told. GIVING_UP: it is over */
+	} else if (d->state == DESTINATION_WAIT_DONE) {
+		if (d->phase != SLUICE_COMPLETED)
+			enter(d, out, SLUICE_COMPLETED);
+		remember(d, in, DESTINATION_WAIT_DONE);
+	}
+	/* ACQUIRING, RESUMING: the guest is ours, and will run. TELLING: the source may come back. GIVING_UP: it is over */
+}
+
+/* The source has a new link: nothing of the old one takes effect any more. It hears again what was said last. */
+static void back(struct destination *d, const struct input *in, struct actions *out)
+{
+	if (d->state == DESTINATION_GIVING_UP)
+		return; /* the link is being closed; a tombstone will answer */
+	d->epoch = in->link;
+	d->link_up = true;
+	actions_add(out, ACTION_ADMIT)->link = d->epoch;
+	switch (d->state) {
+	case DESTINATION_DOUBT:
+		actions_add(out, ACTION_ERROR);
+		enter(d, out, SLUICE_DEVICE);
+		ready(d, in, out);
+		break;
+	case DESTINATION_READY: ready(d, in, out); break;
+	case DESTINATION_WAIT_DONE:
+	case DESTINATION_LINGERING:
+		actions_send(out, MESSAGE_RUNNING);
+		await(d, DESTINATION_WAIT_DONE, in_ms(in, in->params.callback_ms), "the source to let go");
+		break;
+	case DESTINATION_TELLING:
+		actions_send_word(out, MESSAGE_NEVER, d->error_code, "the guest was not run here, and never will be");
+		remember(d, in, DESTINATION_TELLING);
+		break;
+	case DESTINATION_ACQUIRING:
+	case DESTINATION_RESUMING: break; /* it hears RUNNING or NEVER when we know */
+	default:
+		fail(d, in, out, SLUICE_FAILED, MESSAGE_NEVER, -ECONNRESET, -1,
+		     "the source lost its link before the guest was here: see what it says, and try again");
+		break;
+	}
 }
 
 static void tick(struct destination *d, const struct input *in, struct actions *out)
@@ -271,6 +359,8 @@ static void tick(struct destination *d, const struct input *in, struct actions *
 		doubt(d, out, "it does not answer");
 	} else if (d->state == DESTINATION_WAIT_DONE) {
 		end(d, in, out, SLUICE_COMPLETED);
+	} else if (d->state == DESTINATION_TELLING) {
+		end(d, in, out, d->phase);
 	} else if (d->state == DESTINATION_ACQUIRING || d->state == DESTINATION_RESUMING) {
 		/* The embedder may still be about to run it: neither NEVER nor RUNNING would be true. */
 		d->deadline.at_ns = in_ms(in, in->params.callback_ms);
@@ -278,6 +368,18 @@ static void tick(struct destination *d, const struct input *in, struct actions *
 		snprintf(text, sizeof text, "waited too long for %s: see what it does, or allow more time", d->deadline.what);
 		fail(d, in, out, SLUICE_FAILED, parting_word(d), -ETIMEDOUT, -1, text);
 	}
+}
+
+/* An operator's word. */
+static void resolve(struct destination *d, const struct input *in, struct actions *out)
+{
+	if (d->state != DESTINATION_DOUBT)
+		return;
+	actions_add(out, ACTION_ERROR);
+	if (in->value)
+		ask(d, in, out, DESTINATION_ACQUIRING, SLUICE_ACQUIRE, "the embedder to take the disks");
+	else
+		never(d, in, out, SLUICE_FAILED, -ECANCELED, "an operator said that the guest is not to run here");
 }
 
 void destination_step(struct destination *d, const struct input *in, struct actions *out)
@@ -306,6 +408,7 @@ void destination_step(struct destination *d, const struct input *in, struct acti
 		d->state_round = in->round;
 		maybe_load(d, in, out);
 		break;
+	case INPUT_LINK_BACK: back(d, in, out); break;
 	case INPUT_LINK_LOST:
 	case INPUT_STREAM_LOST: lost(d, in, out); break;
 	case INPUT_DONE:
@@ -320,16 +423,12 @@ void destination_step(struct destination *d, const struct input *in, struct acti
 		if (d->state == DESTINATION_LINGERING) {
 			actions_send(out, MESSAGE_BYE);
 			end(d, in, out, SLUICE_COMPLETED);
+		} else if (d->state == DESTINATION_TELLING ||
+			   (d->state == DESTINATION_WAIT_DONE && d->phase == SLUICE_COMPLETED)) {
+			end(d, in, out, d->phase);
 		}
 		break;
-	case INPUT_RESOLVE:
-		if (d->state == DESTINATION_DOUBT && in->value) {
-			d->by_operator = true;
-			ask(d, in, out, DESTINATION_ACQUIRING, SLUICE_ACQUIRE, "the embedder to take the disks");
-		} else if (d->state == DESTINATION_DOUBT) {
-			end(d, in, out, SLUICE_FAILED);
-		}
-		break;
+	case INPUT_RESOLVE: resolve(d, in, out); break;
 	case INPUT_TICK: tick(d, in, out); break;
 	default: break;
 	}

@@ -15,9 +15,10 @@ enum destination_state {
 	DESTINATION_READY,     /* READY was handed to the transport */
 	DESTINATION_ACQUIRING, /* GO came: the guest is ours unless we say NEVER */
 	DESTINATION_RESUMING,
-	DESTINATION_WAIT_DONE, /* the guest runs here */
+	DESTINATION_WAIT_DONE, /* the guest runs here; with or without a link */
 	DESTINATION_LINGERING,
 	DESTINATION_DOUBT,
+	DESTINATION_TELLING,   /* NEVER was said, and the source may be in doubt until it knows */
 	DESTINATION_GIVING_UP, /* the embedder has not answered yet, and works on what would be freed */
 	DESTINATION_ENDED,
 };
@@ -32,7 +33,7 @@ struct destination {
 	uint32_t landed;      /* round that passed the gate */
 	uint32_t state_round; /* round whose device state is complete */
 	bool stateless;       /* SWITCHOVER named no sections */
-	bool by_operator;     /* resumed on an operator's word: nobody is told */
+	uint32_t epoch;       /* of the link; 0: there was none yet */
 	bool link_up;
 	struct stream_loss loss;
 	enum sluice_request pending;

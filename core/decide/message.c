@@ -139,6 +139,7 @@ static const char *const names[MESSAGE_TYPES] = {
 	[MESSAGE_SWITCHOVER] = "SWITCHOVER", [MESSAGE_READY] = "READY",         [MESSAGE_GO] = "GO",
 	[MESSAGE_RUNNING] = "RUNNING",       [MESSAGE_NEVER] = "NEVER",         [MESSAGE_DONE] = "DONE",
 	[MESSAGE_CANCEL] = "CANCEL",         [MESSAGE_EMBEDDER] = "MESSAGE",    [MESSAGE_BYE] = "BYE",
+	[MESSAGE_ANSWER] = "ANSWER",
 };
 
 const char *message_name(uint32_t type)
@@ -296,6 +297,10 @@ static void put_payload(struct walk *w, const struct message *m)
 		put32(w, m->u.embedder.length);
 		put(w, m->u.embedder.bytes, m->u.embedder.length);
 		break;
+	case MESSAGE_ANSWER:
+		put32(w, m->u.answer.epoch);
+		put(w, m->u.answer.stream_token, MESSAGE_TOKEN);
+		break;
 	default: /* BYE: its arrival is all it says */ break;
 	}
 }
@@ -351,6 +356,10 @@ static void get_payload(struct walk *w, struct message *m)
 	case MESSAGE_EMBEDDER:
 		m->u.embedder.length = get_count(w, SLUICE_MESSAGE_MAX);
 		get(w, m->u.embedder.bytes, m->u.embedder.length);
+		break;
+	case MESSAGE_ANSWER:
+		m->u.answer.epoch = get32(w);
+		get(w, m->u.answer.stream_token, MESSAGE_TOKEN);
 		break;
 	default: break;
 	}

@@ -40,6 +40,7 @@ enum message_type {
 	MESSAGE_CANCEL,
 	MESSAGE_EMBEDDER,
 	MESSAGE_BYE,
+	MESSAGE_ANSWER,
 	MESSAGE_TYPES,
 };
 
@@ -117,6 +118,11 @@ struct message {
 			uint32_t attempt;
 			uint64_t clock_ns;
 		} handoff; /* READY, GO, RUNNING, DONE */
+		/* to a later link: what holds from here on */
+		struct {
+			uint32_t epoch;
+			uint8_t stream_token[MESSAGE_TOKEN];
+		} answer;
 		struct {
 			uint32_t length;
 			uint8_t bytes[SLUICE_MESSAGE_MAX];

@@ -5,7 +5,9 @@
  *   switchover: PAUSING, SAVING, FINAL_SYNC (downtime guard), LAST_ROUND and its closing sync, WAIT_READY, RELEASING, WAIT_RUNNING
  *
  * Every way back before GO ends with the guest running: give_up() waits for an unanswered request, asks for resume if the guest was
- * stopped, and ends. From GO on only RUNNING, NEVER or an operator decide. */
+ * stopped, and ends; a destination that may have become ready meanwhile is told first. From GO on only RUNNING, NEVER or an operator
+ * decide: a link that is lost then is dialled anew, for as long as it takes, and the destination repeats its last word on it. READY says
+ * that GO did not arrive, and never will: the destination lets no frame of the old link in once it has taken the new one. */
 #include "core/decide/source.h"
 
 #include <errno.h>
@@ -17,6 +19,8 @@ enum {
 	REST_PAGES = 1024, /* a round of so few pages is over in no time: rest first */
 	SLACK_MS = 5000,   /* beyond the destination's own deadline before its silence is an error */
 	CLOSING_ROUNDS_MAX = 4,
+	REDIAL_MIN_MS = 250,
+	REDIAL_MAX_MS = 4000,
 	STOPPED_SLACK_MS =
 		3000, /* a guest is not left stopped for longer than twice its limit and this, while it can still resume */
 };
@@ -66,6 +70,11 @@ void source_init(struct source *source)
 	converge_init(&source->converge);
 }
 
+bool source_in_doubt(const struct source *s)
+{
+	return s->state >= SOURCE_APART && s->state <= SOURCE_ASKING && !s->tell_until_ns;
+}
+
 bool source_cancellable(const struct source *s)
 {
 	return s->state < SOURCE_WAIT_RUNNING || s->state == SOURCE_TURNING_BACK;
@@ -82,6 +91,42 @@ static void end(struct source *s, const struct input *in, struct actions *out, e
 	actions_add(out, ACTION_LINK_CLOSE);
 	actions_add(out, ACTION_END);
 	await(s, SOURCE_ENDED, NEVER_NS, "nothing");
+}
+
+static void redial(struct source *s, struct actions *out)
+{
+	s->link_up = s->asked_anew = false;
+	actions_add(out, ACTION_DIAL)->link = ++s->dials;
+	await(s, SOURCE_REDIALLING, NEVER_NS, "the destination to be reached again"); /* the dial has its own deadline */
+}
+
+/* No link, or one that says nothing: rest, then try another. */
+static void part(struct source *s, const struct input *in, struct actions *out)
+{
+	if (s->link_up)
+		actions_add(out, ACTION_LINK_DROP)->link = s->dials;
+	s->link_up = false;
+	s->redial_ms = s->redial_ms ? 2 * s->redial_ms : REDIAL_MIN_MS;
+	if (s->redial_ms > REDIAL_MAX_MS)
+		s->redial_ms = REDIAL_MAX_MS;
+	await(s, SOURCE_APART, in_ms(in, s->redial_ms), "the next try to reach the destination, or an operator");
+}
+
+/* The guest runs here, and that is decided. Where the destination may have become ready it would be in doubt: let it know. */
+static void let_know(struct source *s, const struct input *in, struct actions *out, enum sluice_phase phase)
+{
+	if (!s->may_be_ready || !in->params.remember_ms) {
+		end(s, in, out, phase);
+		return;
+	}
+	s->ended_ns = in->now_ns;
+	s->tell_until_ns = in_ms(in, in->params.remember_ms);
+	actions_add(out, ACTION_UNTRACK);
+	enter(s, out, phase);
+	if (s->link_up) /* CANCEL is on its way */
+		await(s, SOURCE_TELLING, s->tell_until_ns, "the destination to let go of the guest");
+	else
+		redial(s, out);
 }
 
 /* Leave, with the guest running here. `phase`: FAILED or CANCELLED. */
@@ -108,7 +153,7 @@ static void give_up(struct source *s, const struct input *in, struct actions *ou
 	else if (s->guest_stopped)
 		ask(s, in, out, SOURCE_GIVING_UP, SLUICE_RESUME, "the embedder to resume the guest");
 	else
-		end(s, in, out, phase);
+		let_know(s, in, out, phase);
 }
 
 static void fail(struct source *s, const struct input *in, struct actions *out, int code, int stream, const char *text)
@@ -116,19 +161,23 @@ static void fail(struct source *s, const struct input *in, struct actions *out, 
 	give_up(s, in, out, SLUICE_FAILED, code, stream, text);
 }
 
-static void doubt(struct source *s, struct actions *out, const char *why)
+/* GO was handed over, and the link is gone, or makes no sense. Ask again, on another. */
+static void doubt(struct source *s, const struct input *in, struct actions *out, const char *why)
 {
 	struct action *a = actions_add(out, ACTION_ERROR);
 	a->code = -EINPROGRESS;
 	a->phase = s->phase;
 	snprintf(a->text, sizeof a->text,
-		 "in doubt whether the destination runs the guest (%.90s): look whether it runs there; only if it does "
-		 "not, resolve this side to run",
+		 "in doubt whether the destination runs the guest (%.70s). If it cannot be asked: where it runs, resolve this "
+		 "side to "
+		 "discard; else discard it there first, then resolve this side to run",
 		 why);
 	actions_add(out, ACTION_STREAMS_STOP);
-	actions_add(out, ACTION_LINK_CLOSE);
 	enter(s, out, SLUICE_IN_DOUBT);
-	await(s, SOURCE_DOUBT, NEVER_NS, "an operator to say who owns the guest");
+	if (s->redial_ms) /* not for the first time: a destination that makes no sense is not asked without a rest */
+		part(s, in, out);
+	else
+		redial(s, out);
 }
 
 static void open_round(struct source *s, const struct input *in, struct actions *out, bool fetched, bool last)
@@ -250,6 +299,7 @@ static void closing_synced(struct source *s, const struct input *in, struct acti
 		return;
 	if (!in->remaining) {
 		actions_send(out, MESSAGE_SWITCHOVER);
+		s->may_be_ready = true;
 		await(s, SOURCE_WAIT_READY, patience(s, in), "the destination to land the last round");
 		await_load(s, in);
 	} else if (s->closing_rounds++ < CLOSING_ROUNDS_MAX) {
@@ -288,6 +338,13 @@ static void completed(struct source *s, const struct input *in, struct actions *
 	await(s, SOURCE_LINGERING, NEVER_NS, "the embedder to close the session");
 }
 
+/* From here on the guest is the destination's unless it says NEVER. */
+static void go(struct source *s, const struct input *in, struct actions *out)
+{
+	actions_send(out, MESSAGE_GO);
+	await(s, SOURCE_WAIT_RUNNING, in_ms(in, 2 * in->params.callback_ms + SLACK_MS), "the destination to run the guest");
+}
+
 static void request_done(struct source *s, const struct input *in, struct actions *out)
 {
 	char text[SLUICE_ERROR_MAX];
@@ -298,11 +355,13 @@ static void request_done(struct source *s, const struct input *in, struct action
 		if (in->request != SLUICE_RESUME && s->guest_stopped)
 			ask(s, in, out, SOURCE_GIVING_UP, SLUICE_RESUME, "the embedder to resume the guest");
 		else /* CANCELLED says that the guest runs */
-			end(s, in, out, s->guest_stopped ? SLUICE_FAILED : s->ends_in);
+			let_know(s, in, out, s->guest_stopped ? SLUICE_FAILED : s->ends_in);
 		return;
 	}
+	if (s->tell_until_ns || s->state == SOURCE_LINGERING)
+		return; /* answered too late: it is over */
 	if (s->state == SOURCE_RECLAIMING) {
-		end(s, in, out, SLUICE_FAILED);
+		let_know(s, in, out, SLUICE_FAILED);
 		return;
 	}
 	if (in->code) {
@@ -326,12 +385,7 @@ static void request_done(struct source *s, const struct input *in, struct action
 		s->state_bytes = in->state_bytes;
 		sync(s, in, out, SOURCE_FINAL_SYNC, "the dirty log, guest stopped");
 		break;
-	case SLUICE_RELEASE:
-		/* From here on the guest is the destination's unless it says NEVER. */
-		actions_send(out, MESSAGE_GO);
-		await(s, SOURCE_WAIT_RUNNING, in_ms(in, 2 * in->params.callback_ms + SLACK_MS),
-		      "the destination to run the guest");
-		break;
+	case SLUICE_RELEASE: go(s, in, out); break;
 	case SLUICE_RESUME: /* turned back by the downtime guard */
 		enter(s, out, SLUICE_ACTIVE);
 		open_round(s, in, out, false, false);
@@ -340,90 +394,152 @@ static void request_done(struct source *s, const struct input *in, struct action
 	}
 }
 
-static void message(struct source *s, const struct input *in, struct actions *out)
+/* The destination does not have the guest, and never will. */
+static void never(struct source *s, const struct input *in, struct actions *out)
+{
+	char text[SLUICE_ERROR_MAX];
+	s->may_be_ready = s->link_up = false;
+	actions_send(out, MESSAGE_BYE);
+	if (s->state == SOURCE_GIVING_UP)
+		return;
+	if (s->state == SOURCE_TELLING) {
+		end(s, in, out, s->phase);
+		return;
+	}
+	snprintf(text, sizeof text, "the destination could not run the guest: %.210s", in->message->u.word.text);
+	fail(s, in, out, in->message->u.word.code, -1, text);
+}
+
+/* READY: on the link that SWITCHOVER went by, or on a later one, where it means that GO did not arrive. */
+static bool ready(struct source *s, const struct input *in, struct actions *out)
+{
+	if (s->state == SOURCE_TELLING) {
+		actions_send_word(out, MESSAGE_CANCEL, s->error_code, "the guest runs at the source");
+	} else if (s->state == SOURCE_WAIT_READY) {
+		s->ready_ns = in->now_ns;
+		ask(s, in, out, SOURCE_RELEASING, SLUICE_RELEASE, "the embedder to release the disks");
+	} else if (s->state == SOURCE_WAIT_RUNNING && s->asked_anew) {
+		s->asked_anew = false;
+		go(s, in, out);
+	} else {
+		return false;
+	}
+	return true;
+}
+
+/* A later link is up, and knows us. What the destination said last comes next. */
+static void answered(struct source *s, const struct input *in, struct actions *out)
+{
+	s->asked_anew = true;
+	if (s->tell_until_ns) {
+		await(s, SOURCE_TELLING, s->tell_until_ns, "the destination to let go of the guest");
+		return;
+	}
+	actions_add(out, ACTION_ERROR);
+	enter(s, out, SLUICE_DEVICE);
+	await(s, SOURCE_WAIT_RUNNING, in_ms(in, 2 * in->params.callback_ms + SLACK_MS), "the destination's last word");
+}
+
+/* Messages that may come. Returns false for one that does not belong where we are. */
+static bool expected(struct source *s, const struct input *in, struct actions *out)
 {
 	const struct message *m = in->message;
 	char text[SLUICE_ERROR_MAX];
-	if (in->code && source_cancellable(s)) { /* it does not fit what was agreed on */
-		fail(s, in, out, in->code, -1, in->text);
-		return;
-	}
 	switch (m->type) {
 	case MESSAGE_WELCOME:
 		if (s->state != SOURCE_OFFERED)
-			break;
+			return false;
 		actions_add(out, ACTION_ADOPT);
 		actions_add(out, ACTION_STREAMS_START);
 		await(s, SOURCE_GATHERING, in_ms(in, in->params.connect_ms + 1000), "the data streams to connect");
-		return;
+		return true;
 	case MESSAGE_REFUSE:
+		if (s->state == SOURCE_ASKING) {
+			/* It was started again, or another listens there: not that it never ran the guest. */
+			s->may_be_ready = false;
+			if (s->tell_until_ns)
+				end(s, in, out, s->phase);
+			else
+				part(s, in, out);
+			return true;
+		}
 		if (s->state != SOURCE_OFFERED)
-			break;
+			return false;
 		s->link_up = false;
 		snprintf(text, sizeof text, "the destination refused: %.230s", m->u.word.text);
 		fail(s, in, out, m->u.word.code, -1, text);
-		return;
+		return true;
 	case MESSAGE_STREAMS_UP:
 		if (s->state != SOURCE_GATHERING)
-			break;
+			return false;
 		actions_add(out, ACTION_ARM);
 		await(s, SOURCE_ARMING, in_ms(in, in->params.callback_ms), "the dirty tracker to start");
-		return;
+		return true;
 	case MESSAGE_LANDED:
 		if (m->u.landed.round > s->round || m->u.landed.round < s->landed)
-			break;
+			return false;
 		if (m->u.landed.round > s->landed) { /* a report that repeats itself does not buy time */
 			s->landed = m->u.landed.round;
 			await_load(s, in);
 		}
 		if (s->state == SOURCE_SETTLING && s->landed >= s->round && !s->loss.until_ns)
 			pause_guest(s, in, out);
-		return;
-	case MESSAGE_READY:
-		if (s->state != SOURCE_WAIT_READY || m->u.handoff.attempt != s->round)
-			break;
-		s->ready_ns = in->now_ns;
-		ask(s, in, out, SOURCE_RELEASING, SLUICE_RELEASE, "the embedder to release the disks");
-		return;
+		return true;
+	case MESSAGE_READY: return m->u.handoff.attempt == s->round && ready(s, in, out);
 	case MESSAGE_RUNNING:
 		if (s->state != SOURCE_WAIT_RUNNING || m->u.handoff.attempt != s->round)
-			break;
+			return false;
 		completed(s, in, out);
-		return;
+		return true;
 	case MESSAGE_NEVER:
-		if ((s->state != SOURCE_WAIT_RUNNING && s->state != SOURCE_WAIT_READY && s->state != SOURCE_RELEASING) ||
-		    m->u.word.attempt != s->round)
-			break;
-		snprintf(text, sizeof text, "the destination could not run the guest: %.210s", m->u.word.text);
-		fail(s, in, out, m->u.word.code, -1, text);
-		return;
+		if (s->state != SOURCE_TELLING && s->state != SOURCE_GIVING_UP &&
+		    ((s->state != SOURCE_WAIT_RUNNING && s->state != SOURCE_WAIT_READY && s->state != SOURCE_RELEASING) ||
+		     m->u.word.attempt != s->round))
+			return false;
+		never(s, in, out);
+		return true;
 	case MESSAGE_CANCEL:
-		if (s->state >= SOURCE_WAIT_RUNNING && s->state != SOURCE_TURNING_BACK) {
-			if (s->state == SOURCE_GIVING_UP)
-				return;
-			break;
-		}
-		s->link_up = false;
+		if (s->state >= SOURCE_WAIT_RUNNING && s->state != SOURCE_TURNING_BACK && s->state != SOURCE_GIVING_UP)
+			return false;
+		s->may_be_ready = s->link_up = false;
+		if (s->state == SOURCE_GIVING_UP)
+			return true;
 		snprintf(text, sizeof text, "the destination gave up: %.225s", m->u.word.text);
 		fail(s, in, out, m->u.word.code, -1, text);
-		return;
+		return true;
 	case MESSAGE_BYE:
-		if (s->state == SOURCE_LINGERING) {
-			end(s, in, out, SLUICE_COMPLETED);
-			return;
-		}
-		break;
-	default: break;
+		if (s->state != SOURCE_LINGERING)
+			return false;
+		end(s, in, out, SLUICE_COMPLETED);
+		return true;
+	case MESSAGE_ANSWER:
+		if (s->state != SOURCE_ASKING)
+			return false;
+		answered(s, in, out);
+		return true;
+	default: return false;
 	}
-	if (s->state == SOURCE_GIVING_UP || s->state >= SOURCE_LINGERING)
-		return; /* late words change nothing */
+}
+
+static void message(struct source *s, const struct input *in, struct actions *out)
+{
+	char text[SLUICE_ERROR_MAX];
+	if (in->code && source_cancellable(s)) { /* it does not fit what was agreed on */
+		fail(s, in, out, in->code, -1, in->text);
+		return;
+	}
+	if (expected(s, in, out))
+		return;
 	snprintf(text, sizeof text,
 		 "the destination sent %s, which does not belong in phase %s: use the same version on both sides",
-		 message_name(m->type), sluice_phase_name(s->phase));
+		 message_name(in->message->type), sluice_phase_name(s->phase));
 	if (s->state == SOURCE_WAIT_RUNNING)
-		doubt(s, out, text);
-	else
+		doubt(s, in, out, text);
+	else if (s->state == SOURCE_ASKING)
+		part(s, in, out);
+	else if (s->state < SOURCE_WAIT_RUNNING || s->state == SOURCE_TURNING_BACK)
 		fail(s, in, out, -EPROTO, -1, text);
+	/* else: late words change nothing */
 }
 
 static void lost(struct source *s, const struct input *in, struct actions *out)
@@ -436,9 +552,13 @@ static void lost(struct source *s, const struct input *in, struct actions *out)
 	}
 	s->link_up = false;
 	if (s->state == SOURCE_WAIT_RUNNING) {
-		doubt(s, out, in->text);
+		doubt(s, in, out, in->text);
 	} else if (s->state == SOURCE_LINGERING) {
 		end(s, in, out, SLUICE_COMPLETED);
+	} else if (s->tell_until_ns && (in->code == -ECONNREFUSED || in->now_ns >= s->tell_until_ns)) {
+		end(s, in, out, s->phase); /* nobody is there who could be in doubt, or it took too long */
+	} else if (s->state == SOURCE_TELLING || s->state == SOURCE_REDIALLING || s->state == SOURCE_ASKING) {
+		part(s, in, out);
 	} else if (s->state < SOURCE_WAIT_RUNNING || s->state == SOURCE_TURNING_BACK) {
 		fail(s, in, out, in->code, in->stream, in->text);
 	}
@@ -467,31 +587,52 @@ static void tick(struct source *s, const struct input *in, struct actions *out)
 		fail(s, in, out, -ETIMEDOUT, -1, text);
 	} else if (!late) {
 		return;
+	} else if (s->tell_until_ns && in->now_ns >= s->tell_until_ns) {
+		end(s, in, out, s->phase);
+	} else if (s->state == SOURCE_APART) {
+		redial(s, out);
+	} else if (s->state == SOURCE_ASKING) {
+		part(s, in, out);
 	} else if (s->state == SOURCE_RESTING) {
 		open_round(s, in, out, false, false);
 	} else if (s->state == SOURCE_WAIT_RUNNING) {
-		doubt(s, out, "it does not answer");
+		doubt(s, in, out, "it does not answer");
 	} else if (s->state == SOURCE_GIVING_UP && s->pending != SLUICE_RESUME) {
 		ask(s, in, out, SOURCE_GIVING_UP, SLUICE_RESUME, "the embedder to resume the guest");
 	} else if (s->state == SOURCE_GIVING_UP || s->state == SOURCE_RECLAIMING) {
-		end(s, in, out, SLUICE_FAILED);
+		let_know(s, in, out, SLUICE_FAILED);
 	} else if (s->state < SOURCE_WAIT_RUNNING || s->state == SOURCE_TURNING_BACK) {
 		snprintf(text, sizeof text, "waited too long for %s: see what it does, or allow more time", s->deadline.what);
 		fail(s, in, out, -ETIMEDOUT, -1, text);
 	}
 }
 
+/* An operator's word. A link that is just being tried is too late. */
+static void resolve(struct source *s, const struct input *in, struct actions *out)
+{
+	if (!source_in_doubt(s))
+		return;
+	if (!in->value) {
+		actions_add(out, ACTION_ERROR);
+		end(s, in, out, SLUICE_COMPLETED);
+		return;
+	}
+	actions_add(out, ACTION_LINK_DROP)->link = s->dials;
+	s->link_up = false;
+	ask(s, in, out, SOURCE_RECLAIMING, SLUICE_RESUME, "the embedder to resume the guest");
+}
+
 static void start(struct source *s, const struct input *in, struct actions *out)
 {
 	s->started_ns = in->now_ns;
 	enter(s, out, SLUICE_SETUP);
-	actions_add(out, ACTION_DIAL);
+	actions_add(out, ACTION_DIAL)->link = ++s->dials;
 	await(s, SOURCE_DIALLING, NEVER_NS, "the link to connect"); /* the dial has its own deadline */
 }
 
 void source_step(struct source *s, const struct input *in, struct actions *out)
 {
-	if (s->state == SOURCE_ENDED)
+	if (s->state == SOURCE_ENDED || (in->link && in->link != s->dials)) /* of a link that was given up */
 		return;
 	if (in->moved_bytes != s->moved_bytes) {
 		s->moved_bytes = in->moved_bytes;
@@ -500,8 +641,10 @@ void source_step(struct source *s, const struct input *in, struct actions *out)
 	switch (in->type) {
 	case INPUT_START: start(s, in, out); break;
 	case INPUT_LINK_UP:
-		s->link_up = true;
-		if (s->state == SOURCE_DIALLING) {
+		s->link_up = s->state == SOURCE_REDIALLING || s->state == SOURCE_DIALLING; /* else it is not wanted any more */
+		if (s->state == SOURCE_REDIALLING) {
+			await(s, SOURCE_ASKING, in_ms(in, in->params.connect_ms), "the destination's answer on a new link");
+		} else if (s->state == SOURCE_DIALLING) {
 			actions_send(out, MESSAGE_HELLO);
 			await(s, SOURCE_OFFERED, in_ms(in, in->params.callback_ms + SLACK_MS),
 			      "the destination's answer to the offer");
@@ -541,14 +684,11 @@ void source_step(struct source *s, const struct input *in, struct actions *out)
 		if (s->state == SOURCE_LINGERING) {
 			actions_send(out, MESSAGE_BYE);
 			end(s, in, out, SLUICE_COMPLETED);
+		} else if (s->tell_until_ns) {
+			end(s, in, out, s->phase);
 		}
 		break;
-	case INPUT_RESOLVE:
-		if (s->state == SOURCE_DOUBT && in->value)
-			ask(s, in, out, SOURCE_RECLAIMING, SLUICE_RESUME, "the embedder to resume the guest");
-		else if (s->state == SOURCE_DOUBT)
-			end(s, in, out, SLUICE_COMPLETED);
-		break;
+	case INPUT_RESOLVE: resolve(s, in, out); break;
 	case INPUT_TICK: tick(s, in, out); break;
 	default: break;
 	}

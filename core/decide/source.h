@@ -26,8 +26,12 @@ enum source_state {
 	SOURCE_TURNING_BACK, /* downtime guard: resuming, then active again */
 	SOURCE_GIVING_UP,    /* resuming, then failed or cancelled */
 	SOURCE_LINGERING,    /* completed; the link is there for messages */
-	SOURCE_DOUBT,
-	SOURCE_RECLAIMING, /* the operator said run: resuming */
+	SOURCE_RECLAIMING,   /* the operator said run: resuming */
+	SOURCE_TELLING,      /* the guest runs here: the destination, which may be ready, is to say that it never will run it */
+	/* No link: in doubt (GO was handed over), or having to tell. */
+	SOURCE_APART, /* until the next try */
+	SOURCE_REDIALLING,
+	SOURCE_ASKING, /* a new link is up: its ANSWER */
 	SOURCE_ENDED,
 };
 
@@ -50,6 +54,13 @@ struct source {
 	uint64_t pause_ns, paused_ns, saved_ns, synced_ns, sent_ns, ready_ns, running_ns;
 	double expected_ms;
 	struct stream_loss loss;
+	/* A link that was lost. */
+	uint32_t dials;     /* the link's number */
+	uint32_t redial_ms; /* rest before the next try */
+	uint64_t
+		tell_until_ns; /* the guest runs here, whatever the destination says: then there is no more telling it. 0: in doubt */
+	bool may_be_ready;     /* SWITCHOVER was sent, and the destination has not said that it is over there */
+	bool asked_anew;       /* a later link: READY on it says that no GO has come or will */
 	/* Set when giving up: what it ends in. */
 	enum sluice_phase ends_in;
 	enum sluice_request pending; /* asked of the embedder and not answered; 0: none */
@@ -62,5 +73,7 @@ struct source {
 void source_init(struct source *source);
 /* One input, at most ACTIONS_MAX actions. */
 void source_step(struct source *source, const struct input *input, struct actions *actions);
+/* Is it for an operator to say who owns the guest, until the destination can be asked? */
+bool source_in_doubt(const struct source *source);
 /* Can the session still be cancelled (nothing was promised to the destination)? */
 bool source_cancellable(const struct source *source);

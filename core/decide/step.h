@@ -14,8 +14,9 @@
 enum input_type {
 	INPUT_START,
 	INPUT_MESSAGE,      /* message; code, text: what an offer, an answer or a section table does not pass checks for */
-	INPUT_LINK_UP,      /* source: greeted */
-	INPUT_LINK_LOST,    /* code, text */
+	INPUT_LINK_UP,      /* source: greeted; link */
+	INPUT_LINK_BACK,    /* destination: the source has come back on a later link; link */
+	INPUT_LINK_LOST,    /* code, text; link */
 	INPUT_STREAM_UP,    /* destination: value streams have greeted so far */
 	INPUT_STREAM_LOST,  /* stream, code, text */
 	INPUT_ARMED,        /* code: the tracker is started */
@@ -32,7 +33,7 @@ enum input_type {
 
 /* Parameters as they are at this input: they may change while migrating. */
 struct params {
-	uint64_t downtime_limit_ms, timeout_ms, callback_ms, connect_ms;
+	uint64_t downtime_limit_ms, timeout_ms, callback_ms, connect_ms, remember_ms;
 };
 
 struct input {
@@ -42,6 +43,8 @@ struct input {
 	int code;
 	const char *text;
 	int stream;
+	uint32_t
+		link; /* what happened to it, or came by it; 0: not of a link. Source: the order it was dialled by; destination: epoch */
 	uint32_t round;
 	uint32_t value;
 	enum sluice_request request;
@@ -57,8 +60,11 @@ struct input {
 
 enum action_type {
 	ACTION_PHASE,         /* phase: tell the embedder */
-	ACTION_ERROR,         /* code, stream, text: keep the first */
-	ACTION_DIAL,          /* source: connect the link */
+	ACTION_ERROR,         /* code, stream, text: keep the first; code 0: it has mended */
+	ACTION_DIAL,          /* source: let go of the link, and connect `link` */
+	ACTION_ADMIT,         /* destination: `link` may be used: begin with ANSWER */
+	ACTION_LINK_DROP,     /* let go of `link` now; the session goes on */
+	ACTION_DOOR_CLOSE,    /* destination: the next source waits there for the next session */
 	ACTION_SEND,          /* message_type, code, text; the attempt, and all of HELLO, WELCOME, SWITCHOVER, are filled in */
 	ACTION_ADOPT,         /* source: take what WELCOME agreed on */
 	ACTION_STREAMS_START, /* source: the pool; destination: take greeted streams */
@@ -79,7 +85,7 @@ struct action {
 	enum message_type message_type;
 	enum sluice_request request;
 	int code, stream;
-	uint32_t round;
+	uint32_t link, round;
 	bool fetched, last;
 	struct sluice_round round_info;
 	char text[SLUICE_ERROR_MAX];

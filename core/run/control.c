@@ -54,6 +54,12 @@ static void fill_switchover(struct sluice *s, struct message *m)
 	memcpy(m->u.switchover.sections, s->state_out.sections, s->state_out.n * sizeof *s->state_out.sections);
 }
 
+/* Of the link that the deciding code talks on. */
+static uint32_t link_number(const struct sluice *s)
+{
+	return s->side == SIDE_SOURCE ? s->decide.source.dials : s->decide.destination.epoch;
+}
+
 static void send(struct sluice *s, const struct action *a)
 {
 	struct message *m = calloc(1, sizeof *m);
@@ -88,7 +94,7 @@ static void send(struct sluice *s, const struct action *a)
 	free(m);
 	if (rc && rc != -ENOTCONN) { /* a link that is down has said so already */
 		post(s, INPUT_LINK_LOST, rc, "a frame could not be queued: free memory, and try again");
-		link_close(s);
+		link_drop(s, link_number(s));
 	}
 }
 
@@ -216,6 +222,7 @@ static int start_receivers(struct sluice *s)
 		return rc;
 	}
 	atomic_store_explicit(&s->receivers, receivers, memory_order_release);
+	memcpy(s->link.stream_token, s->welcome.stream_token, MESSAGE_TOKEN);
 	atomic_store_explicit(&s->link.adopted, true, memory_order_release); /* the link thread may use welcome now */
 	return 0;
 }
@@ -259,24 +266,41 @@ static void stop_streams(struct sluice *s)
 
 /* ---------------------------------------------------------------- both */
 
+static void start_link(struct sluice *s)
+{
+	int rc = link_start(s);
+	if (rc)
+		post(s, INPUT_LINK_LOST, rc, "the link thread could not be started: free memory or threads");
+}
+
+static void dial(struct sluice *s, uint32_t number)
+{
+	link_dial(s, number);
+	if (number == 1)
+		start_link(s);
+}
+
+static void admit(struct sluice *s, uint32_t number)
+{
+	int rc = link_admit(s, number);
+	if (rc) {
+		post(s, INPUT_LINK_LOST, rc, "the link's answer could not be queued: free memory");
+		link_drop(s, number);
+	}
+}
+
 static void carry_out(struct sluice *s, const struct action *a)
 {
 	switch (a->type) {
 	case ACTION_PHASE:
 		atomic_store_explicit(&s->phase, a->phase, memory_order_relaxed);
-		if (a->phase == SLUICE_COMPLETED) {
-			/* The next source waits at the door for the next session. */
-			atomic_store_explicit(&s->link.accepting, false, memory_order_release);
-		}
 		outbox_phase(&s->outbox, a->phase);
 		break;
 	case ACTION_ERROR: session_error(s, a->code, a->phase, a->stream, a->text); break;
-	case ACTION_DIAL: {
-		int rc = link_start(s);
-		if (rc)
-			post(s, INPUT_LINK_LOST, rc, "the link thread could not be started: free memory or threads");
-		break;
-	}
+	case ACTION_DIAL: dial(s, a->link); break;
+	case ACTION_ADMIT: admit(s, a->link); break;
+	case ACTION_LINK_DROP: link_drop(s, a->link); break;
+	case ACTION_DOOR_CLOSE: atomic_store_explicit(&s->link.accepting, false, memory_order_release); break;
 	case ACTION_SEND: send(s, a); break;
 	case ACTION_ADOPT:
 		sweep_init(&s->sweep, s->memory.granules * GRANULE_WORDS); /* before there are senders to look at it */
@@ -313,6 +337,9 @@ static void check_message(struct sluice *s, struct input *in, char text[SLUICE_E
 			 "the destination has %u streams instead of %u: use the same version on both sides",
 			 m->u.streams_up.streams, s->welcome.streams);
 		in->code = -EPROTO;
+	} else if (s->side == SIDE_SOURCE && m->type == MESSAGE_ANSWER && s->decide.source.state == SOURCE_ASKING) {
+		s->welcome.epoch = m->u.answer.epoch;
+		memcpy(s->welcome.stream_token, m->u.answer.stream_token, MESSAGE_TOKEN);
 	} else if (s->side == SIDE_SOURCE && m->type == MESSAGE_LANDED) {
 		uint64_t bytes = 0;
 		if (!s->welcome.epoch || m->u.landed.n != s->welcome.streams) {
@@ -393,6 +420,7 @@ static void complete(struct sluice *s, struct input *in, char text[SLUICE_ERROR_
 		.timeout_ms = param(s, SLUICE_TIMEOUT_MS),
 		.callback_ms = param(s, SLUICE_CALLBACK_MS),
 		.connect_ms = param(s, SLUICE_CONNECT_MS),
+		.remember_ms = param(s, SLUICE_REMEMBER_MS),
 	};
 	in->found = atomic_load_explicit(&s->found, memory_order_relaxed);
 	in->sync_ns = atomic_load_explicit(&s->sync_ns, memory_order_relaxed);
@@ -407,6 +435,8 @@ static void complete(struct sluice *s, struct input *in, char text[SLUICE_ERROR_
 		check_incoming(s, in, text);
 	else if (in->type == INPUT_DONE && in->request == SLUICE_SAVE)
 		in->state_bytes = s->state_out.bytes;
+	else if (in->type == INPUT_RESOLVE) /* it may come to nothing, and be said again */
+		atomic_fetch_and_explicit(&s->told, ~(uint32_t)TOLD_RESOLVE, memory_order_acq_rel);
 }
 
 /* Returns whether the session goes on. */
@@ -438,11 +468,8 @@ static void *body(void *arg)
 	bool on = true;
 	uint64_t ticked = now_ns();
 	post(s, INPUT_START, 0, NULL);
-	if (s->side == SIDE_DESTINATION) {
-		int rc = link_start(s);
-		if (rc)
-			post(s, INPUT_LINK_LOST, rc, "the link thread could not be started: free memory or threads");
-	}
+	if (s->side == SIDE_DESTINATION)
+		start_link(s);
 	while (on) {
 		uint64_t until = ticked + TICK_NS;
 		if (deadline->at_ns < until)
@@ -462,6 +489,12 @@ static void *body(void *arg)
 	if (receivers)
 		receivers_stop(receivers);
 	stats_renew(s);
+	if (s->listener && s->welcome.epoch) {
+		const struct destination *d = &s->decide.destination;
+		struct tombstone t = { .epoch = d->epoch, .dial = s->link.dial, .attempt = d->last_round, .ran = d->running_ns };
+		memcpy(t.token, s->welcome.link_token, sizeof t.token);
+		tombstones_add(&s->listener->tombstones, &t);
+	}
 	if (s->listener)
 		atomic_store_explicit(&s->listener->taken, false, memory_order_release);
 	atomic_store_explicit(&s->ended, true, memory_order_release);

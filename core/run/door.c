@@ -25,6 +25,20 @@ static uint32_t oldest(const struct greetings *g)
 	return best;
 }
 
+/* Where there is no room, the oldest makes way. */
+static void let_in(struct greetings *g, struct conn *conn, bool parting, uint64_t now)
+{
+	if (g->n == GREETINGS_MAX)
+		drop(g, oldest(g));
+	g->guests[g->n++] =
+		(struct greeting_guest){ .conn = conn, .deadline_ns = now + WIRE_GREETING_MS * 1000000ull, .parting = parting };
+}
+
+void greetings_part(struct greetings *g, struct conn *conn, uint64_t now)
+{
+	let_in(g, conn, true, now);
+}
+
 int greetings_accept(struct greetings *g, struct door *door, uint64_t now)
 {
 	/* As many as fit at most: a flood of connections must not keep the link thread here. */
@@ -37,9 +51,7 @@ int greetings_accept(struct greetings *g, struct door *door, uint64_t now)
 		}
 		if (rc)
 			return rc == -EAGAIN ? 0 : rc;
-		if (g->n == GREETINGS_MAX)
-			drop(g, oldest(g));
-		g->guests[g->n++] = (struct greeting_guest){ .conn = conn, .deadline_ns = now + WIRE_GREETING_MS * 1000000ull };
+		let_in(g, conn, false, now);
 	}
 	return 0;
 }
@@ -48,6 +60,8 @@ int greetings_read(struct greetings *g, uint32_t i, struct greeting *ret_greetin
 {
 	struct greeting_guest *guest = &g->guests[i];
 	char why[160];
+	if (guest->parting)
+		guest->got = 0; /* whatever it says, over and over */
 	ssize_t n = guest->conn->transport->read(guest->conn, (char *)&guest->greeting + guest->got,
 						 sizeof guest->greeting - guest->got);
 	if (n == -EAGAIN)
@@ -57,7 +71,7 @@ int greetings_read(struct greetings *g, uint32_t i, struct greeting *ret_greetin
 		return n ? (int)n : -ECONNRESET;
 	}
 	guest->got += (uint32_t)n;
-	if (guest->got < sizeof guest->greeting)
+	if (guest->parting || guest->got < sizeof guest->greeting)
 		return 0;
 	int rc = greeting_check(&guest->greeting, why, sizeof why);
 	if (rc && rc != -EPROTONOSUPPORT) {

@@ -31,6 +31,7 @@ static const struct {
 	[SLUICE_IO_URING] = { 0, 1, 1, true, "io_uring" },
 	[SLUICE_NUMA] = { 0, 1, 1, true, "numa" },
 	[SLUICE_ALLOW_PLAIN] = { 0, 1, 0, true, "allow plain" },
+	[SLUICE_REMEMBER_MS] = { 0, 3600000, 10000, false, "remember (ms)" },
 	[SLUICE_MAX_STATE] = { 0, 1ull << 40, 1ull << 30, true, "device state (bytes)" },
 };
 
@@ -52,7 +53,10 @@ static __attribute__((format(printf, 3, 4))) int refuse(struct sluice *s, int co
 void session_error(struct sluice *s, int code, enum sluice_phase phase, int stream, const char *text)
 {
 	pthread_mutex_lock(&s->look);
-	if (!s->error_final) {
+	if (!code) { /* a doubt that has ended */
+		s->error_final = false;
+		s->error = (struct sluice_error){ 0 };
+	} else if (!s->error_final) {
 		s->error_final = true;
 		s->error = (struct sluice_error){ .code = code, .phase = phase, .stream = stream };
 		snprintf(s->error.text, sizeof s->error.text, "%s", text);
@@ -332,21 +336,22 @@ int sluice_cancel(struct sluice *s)
 		return -EINVAL;
 	if (!atomic_load_explicit(&s->cancellable, memory_order_acquire))
 		return -EBUSY;
-	return tell_once(s, INPUT_CANCEL, 0, 1);
+	return tell_once(s, INPUT_CANCEL, 0, TOLD_CANCEL);
 }
 
 int sluice_close(struct sluice *s)
 {
-	if (atomic_load_explicit(&s->phase, memory_order_acquire) != SLUICE_COMPLETED)
+	uint32_t phase = atomic_load_explicit(&s->phase, memory_order_acquire);
+	if (phase != SLUICE_COMPLETED && phase != SLUICE_CANCELLED && phase != SLUICE_FAILED)
 		return -EINVAL;
-	return tell_once(s, INPUT_CLOSE, 0, 2);
+	return tell_once(s, INPUT_CLOSE, 0, TOLD_CLOSE);
 }
 
 int sluice_resolve(struct sluice *s, int run)
 {
 	if (atomic_load_explicit(&s->phase, memory_order_acquire) != SLUICE_IN_DOUBT)
 		return -EINVAL;
-	return tell_once(s, INPUT_RESOLVE, run != 0, 4);
+	return tell_once(s, INPUT_RESOLVE, run != 0, TOLD_RESOLVE);
 }
 
 int sluice_event_fd(struct sluice *s)

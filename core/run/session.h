@@ -18,19 +18,24 @@
 #include "core/run/outbox.h"
 #include "core/run/state.h"
 #include "core/run/sync.h"
+#include "core/run/tombstones.h"
 #include "core/sluice.h"
 #include "streams/pool.h"
 #include "streams/receivers.h"
 
 enum side { SIDE_NONE, SIDE_SOURCE, SIDE_DESTINATION };
-enum { PARAMS = SLUICE_MAX_STATE + 1 };
+enum { PARAMS = SLUICE_REMEMBER_MS + 1 };
 
 struct sluice_listener {
 	struct door *door;
 	const struct transport *transport;
 	char text[URI_TEXT];
 	_Atomic bool taken; /* by a session */
+	struct tombstones tombstones;
 };
+
+/* Calls that may repeat: one letter of each kind at a time. */
+enum { TOLD_CANCEL = 1, TOLD_CLOSE = 2, TOLD_RESOLVE = 4 };
 
 /* A sender's place in the rounds; written by that sender alone. */
 struct place {
@@ -56,7 +61,7 @@ struct sluice {
 	_Atomic uint64_t params[PARAMS];
 	_Atomic bool starting, started, ended;
 	_Atomic bool collecting; /* regions may be added */
-	_Atomic uint32_t told;   /* bits: cancel, close, resolve were said */
+	_Atomic uint32_t told;   /* TOLD_*: were said, and wait in the inbox */
 	_Atomic uint32_t asked;  /* bit per enum sluice_request: not done yet */
 	_Atomic bool tracking;   /* dirty bits mean something: marks count */
 	_Atomic bool finished;   /* senders leave */
@@ -122,7 +127,7 @@ static inline uint64_t param(const struct sluice *s, enum sluice_param p)
 	return atomic_load_explicit(&s->params[p], memory_order_relaxed);
 }
 
-/* Keep the first error. Any thread. */
+/* Keep the first error; code 0: forget it. Any thread. */
 void session_error(struct sluice *s, int code, enum sluice_phase phase, int stream, const char *text);
 
 /* control.c */

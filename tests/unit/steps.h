@@ -14,6 +14,7 @@ static const struct params usual_params = {
 	.timeout_ms = 0,
 	.callback_ms = 60000,
 	.connect_ms = 5000,
+	.remember_ms = 10000,
 };
 
 static inline const char *request_name(enum sluice_request request)
@@ -27,7 +28,7 @@ static inline int one_said(char *at, size_t room, const struct action *a)
 {
 	switch (a->type) {
 	case ACTION_PHASE: return snprintf(at, room, "phase:%s", sluice_phase_name(a->phase));
-	case ACTION_ERROR: return snprintf(at, room, "error");
+	case ACTION_ERROR: return snprintf(at, room, a->code ? "error" : "mended");
 	case ACTION_DIAL: return snprintf(at, room, "dial");
 	case ACTION_SEND: return snprintf(at, room, "%s", message_name(a->message_type));
 	case ACTION_ADOPT: return snprintf(at, room, "adopt");
@@ -41,6 +42,9 @@ static inline int one_said(char *at, size_t room, const struct action *a)
 		return snprintf(at, room, "told:%u%s", a->round_info.n, a->round_info.final_round ? ":final" : "");
 	case ACTION_REQUEST: return snprintf(at, room, "ask:%s", request_name(a->request));
 	case ACTION_UNTRACK: return snprintf(at, room, "untrack");
+	case ACTION_ADMIT: return snprintf(at, room, "admit");
+	case ACTION_LINK_DROP: return snprintf(at, room, "drop");
+	case ACTION_DOOR_CLOSE: return snprintf(at, room, "door-");
 	case ACTION_LINK_CLOSE: return snprintf(at, room, "link-");
 	case ACTION_END: return snprintf(at, room, "end");
 	}

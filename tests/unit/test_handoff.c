@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* test_handoff.c: both step functions wired to each other, and everything that can happen to them from SWITCHOVER on, in every
- * order: messages arrive, or are lost with the link, each side notices that when it likes; embedders answer well, badly or not before
- * the deadline; either side is cancelled; each clock runs as it likes. All reachable states are visited (there are few
- * thousand), so what holds here holds without luck: never both sides run the guest; never none without one of them in doubt. */
+ * order: messages arrive, or are lost with the link, each side notices that when it likes; the source dials again, while the old link
+ * still holds what it holds; the destination's session is over, or it was started again and knows nothing; embedders answer well, badly or
+ * not before the deadline; either side is cancelled; each clock runs as it likes; an operator looks and speaks. All reachable states are
+ * visited (some thousand, for any number of links), so what holds here holds without luck: never both sides run the guest; never none without one of them
+ * in doubt; and from wherever the source is in doubt, a network that works again ends it without an operator. */
 #include <errno.h>
 #include <stdlib.h>
 
@@ -26,9 +28,13 @@ struct wire {
 struct world {
 	struct source s;
 	struct destination d;
+	/* The link that each side is on; the destination's may be an older one, of which only to_d is left. */
+	uint32_t s_link, d_link;
 	struct wire to_d, to_s;
+	bool dialling;             /* s_link is not up yet at the source */
 	bool cut;                  /* nothing that is sent from here on arrives */
 	bool s_noticed, d_noticed; /* that the link is gone, or have closed it themselves */
+	bool amnesia;              /* the destination was started again after its session had ended */
 	bool s_runs, d_runs;       /* may execute instructions of the guest */
 	bool s_ended, d_ended;
 	bool resume_failed; /* the source's embedder broke its promise */
@@ -40,8 +46,9 @@ struct world {
 struct key {
 	int s_state, s_phase, s_pending, s_ends_in, d_state, d_phase, d_pending;
 	uint32_t s_round, d_landed, d_state_round;
-	bool s_stopped, s_link, d_link, by_operator, cut, s_noticed, d_noticed, s_runs, d_runs, s_ended, d_ended, resume_failed,
-		s_loss, d_loss;
+	bool same_link; /* which one makes no difference, so there may be any number of them */
+	bool s_stopped, s_link, d_link, dialling, amnesia, cut, s_noticed, d_noticed, s_runs, d_runs, s_ended, d_ended,
+		resume_failed, s_loss, d_loss, s_tells, s_ready, s_anew, s_rested;
 	struct wire to_d, to_s;
 };
 
@@ -59,7 +66,9 @@ static uint64_t hash_of(const struct world *w)
 	k.s_ends_in = (int)w->s.ends_in;
 	k.d_state = (int)w->d.state, k.d_phase = (int)w->d.phase, k.d_pending = (int)w->d.pending;
 	k.s_round = w->s.round, k.d_landed = w->d.landed, k.d_state_round = w->d.state_round;
-	k.s_stopped = w->s.guest_stopped, k.s_link = w->s.link_up, k.d_link = w->d.link_up, k.by_operator = w->d.by_operator;
+	k.s_stopped = w->s.guest_stopped, k.s_link = w->s.link_up, k.d_link = w->d.link_up;
+	k.same_link = w->s_link == w->d_link, k.dialling = w->dialling, k.amnesia = w->amnesia;
+	k.s_tells = w->s.tell_until_ns, k.s_ready = w->s.may_be_ready, k.s_anew = w->s.asked_anew, k.s_rested = w->s.redial_ms;
 	k.cut = w->cut, k.s_noticed = w->s_noticed, k.d_noticed = w->d_noticed, k.s_runs = w->s_runs, k.d_runs = w->d_runs;
 	k.s_ended = w->s_ended, k.d_ended = w->d_ended, k.resume_failed = w->resume_failed;
 	k.s_loss = w->s.loss.until_ns, k.d_loss = w->d.loss.until_ns;
@@ -90,17 +99,24 @@ static void bad(const struct world *w, const char *what)
 	trace(n_worlds);
 }
 
-static void transmit(struct world *w, struct wire *wire, bool closed, const struct action *a)
+/* Of the codes only one makes a difference to who reads them. */
+static struct note note_of(const struct action *a)
+{
+	return (struct note){ a->message_type, a->code && a->code != -ECANCELED ? -EIO : a->code };
+}
+
+/* `there`: the link that the other side is on. */
+static void transmit(struct world *w, struct wire *wire, bool closed, bool there, struct note note)
 {
 	if (closed && !w->cut)
 		bad(w, "sent on a link that it has closed");
-	if (w->cut || closed)
+	if (w->cut || closed || !there)
 		return;
 	if (wire->n == QUEUE) {
 		bad(w, "more messages than the handoff has");
 		return;
 	}
-	wire->notes[wire->n++] = (struct note){ a->message_type, a->code };
+	wire->notes[wire->n++] = note;
 }
 
 static struct input input_of(enum input_type type)
@@ -118,14 +134,23 @@ static void step_source(struct world *w, struct input in)
 
 		if (w->s_ended)
 			bad(w, "an action after the source's END");
-		if (a->type == ACTION_SEND)
-			transmit(w, &w->to_d, w->s_noticed, a);
-		else if (a->type == ACTION_LINK_CLOSE)
+		if (a->type == ACTION_SEND) {
+			if (w->dialling)
+				bad(w, "sent on a link that is not up");
+			transmit(w, &w->to_d, w->s_noticed, w->d_link == w->s_link, note_of(a));
+		} else if (a->type == ACTION_DIAL) {
+			w->s_link = a->link;
+			w->dialling = true;
+			w->s_noticed = w->cut = false;
+			memset(&w->to_s, 0, sizeof w->to_s);
+		} else if (a->type == ACTION_LINK_CLOSE || a->type == ACTION_LINK_DROP) {
 			w->s_noticed = true;
-		else if (a->type == ACTION_REQUEST && a->request == SLUICE_RESUME)
+			w->dialling = false;
+		} else if (a->type == ACTION_REQUEST && a->request == SLUICE_RESUME) {
 			w->s_runs = true;
-		else if (a->type == ACTION_END)
+		} else if (a->type == ACTION_END) {
 			w->s_ended = true;
+		}
 	}
 }
 
@@ -140,8 +165,10 @@ static void step_destination(struct world *w, struct input in)
 		if (w->d_ended)
 			bad(w, "an action after the destination's END");
 		if (a->type == ACTION_SEND)
-			transmit(w, &w->to_s, w->d_noticed, a);
-		else if (a->type == ACTION_LINK_CLOSE)
+			transmit(w, &w->to_s, w->d_noticed, w->d_link == w->s_link, note_of(a));
+		else if (a->type == ACTION_ADMIT)
+			transmit(w, &w->to_s, w->d_noticed, w->d_link == w->s_link, (struct note){ MESSAGE_ANSWER, 0 });
+		else if (a->type == ACTION_LINK_CLOSE || a->type == ACTION_LINK_DROP)
 			w->d_noticed = true;
 		else if (a->type == ACTION_REQUEST && a->request == SLUICE_RESUME)
 			w->d_runs = true;
@@ -168,7 +195,7 @@ static const struct message *message_of(const struct note *note)
 	if (note->type == MESSAGE_SWITCHOVER) {
 		m.u.switchover.round = LAST;
 		m.u.switchover.n = 1;
-	} else if (note->type == MESSAGE_NEVER || note->type == MESSAGE_CANCEL) {
+	} else if (note->type == MESSAGE_NEVER || note->type == MESSAGE_CANCEL || note->type == MESSAGE_REFUSE) {
 		m.u.word.attempt = LAST;
 		m.u.word.code = note->code;
 	} else {
@@ -199,6 +226,12 @@ enum event {
 	S_LOSES_STREAM,
 	D_LOSES_STREAM,
 	S_SYNC_FAILS,
+	S_CONNECTS,
+	S_DIALS_IN_VAIN,
+	D_IS_CALLED,
+	D_FORGETS,
+	OPERATOR_AT_S,
+	OPERATOR_AT_D,
 	EVENTS,
 };
 static const char *const event_names[] = {
@@ -222,27 +255,82 @@ static const char *const event_names[] = {
 	"source loses a stream",
 	"destination loses one",
 	"a sync fails",
+	"source connects",
+	"source dials in vain",
+	"destination is called",
+	"destination forgets",
+	"operator at source",
+	"operator at destination",
 };
+
+/* What an operator may say who looked at both sides: only what stays true whatever happens before it is heard. -1: nothing. */
+static int word_for_source(const struct world *w)
+{
+	if (!source_in_doubt(&w->s))
+		return -1;
+	return w->d.running_ns ? 0 : w->d_ended ? 1 : -1;
+}
+
+static int word_for_destination(const struct world *w)
+{
+	if (w->d.state != DESTINATION_DOUBT)
+		return -1;
+	return w->s_runs || source_in_doubt(&w->s) ? 0 : w->s_ended ? 1 : -1;
+}
 
 static bool may_happen(const struct world *w, enum event e)
 {
+	bool same = w->s_link == w->d_link;
+
 	switch (e) {
-	case ARRIVES_AT_S: return w->to_s.n;
-	case ARRIVES_AT_D: return w->to_d.n;
-	case CUT: return !w->cut;
+	case ARRIVES_AT_S: return w->to_s.n && !w->s_noticed && !w->dialling;
+	case ARRIVES_AT_D: return w->to_d.n && !w->d_noticed;
+	case CUT: return !w->cut && same;
 	/* Noticed after the last message or in place of it: a reset drops what was not read. */
-	case S_NOTICES: return !w->s_noticed && (w->cut || w->d_noticed);
-	case D_NOTICES: return !w->d_noticed && (w->cut || w->s_noticed);
+	case S_NOTICES: return !w->s_noticed && !w->dialling && (w->cut || (same && w->d_noticed));
+	case D_NOTICES: return !w->d_noticed && (w->cut || w->s_noticed || !same);
 	case S_ANSWERS: return w->s.pending && !w->s_ended;
 	case D_ANSWERS: return w->d.pending && !w->d_ended;
 	case S_ANSWERS_BADLY: return w->s.pending && !w->s_ended && (w->s.pending != SLUICE_RESUME || resume_may_fail);
 	case D_ANSWERS_BADLY: return w->d.pending && !w->d_ended;
 	case S_LATE: return w->s.deadline.at_ns != UINT64_MAX || w->s.loss.until_ns;
 	case D_LATE: return w->d.deadline.at_ns != UINT64_MAX || w->d.loss.until_ns;
-	case ROUND_LANDS: return w->d.landed < LAST;
-	case STATE_LANDS: return w->d.state_round < LAST;
+	case ROUND_LANDS: return w->d.landed < LAST && !w->d_ended;
+	case STATE_LANDS: return w->d.state_round < w->d.landed;
+	case S_LOSES_STREAM:
+	case D_LOSES_STREAM:
+	case S_SYNC_FAILS: return w->s_link == 1 && !w->s_ended && !w->d_ended;
+	case S_CONNECTS:
+	case S_DIALS_IN_VAIN: return w->dialling;
+	/* Its greeting may have arrived before the source knows, or after it has given up that link. */
+	case D_IS_CALLED: return !same && !w->cut;
+	case D_FORGETS: return w->d_ended && !w->amnesia;
+	case OPERATOR_AT_S: return word_for_source(w) >= 0;
+	case OPERATOR_AT_D: return word_for_destination(w) >= 0;
 	default: return true;
 	}
+}
+
+/* The source's greeting on a later link is read at the door, and with that nothing more of the old link. */
+static void call_destination(struct world *w)
+{
+	struct input in = input_of(INPUT_LINK_BACK);
+
+	w->d_link = w->s_link;
+	w->d_noticed = false;
+	memset(&w->to_d, 0, sizeof w->to_d);
+	if (!w->d_ended) {
+		in.link = w->d.epoch + 1;
+		step_destination(w, in);
+		return;
+	}
+	if (w->amnesia) {
+		transmit(w, &w->to_s, false, true, (struct note){ MESSAGE_REFUSE, -ENOENT });
+	} else {
+		transmit(w, &w->to_s, false, true, (struct note){ MESSAGE_ANSWER, 0 });
+		transmit(w, &w->to_s, false, true, (struct note){ w->d.running_ns ? MESSAGE_RUNNING : MESSAGE_NEVER, -EIO });
+	}
+	w->d_noticed = true;
 }
 
 static void happen(struct world *w, enum event e)
@@ -254,6 +342,7 @@ static void happen(struct world *w, enum event e)
 	case ARRIVES_AT_S:
 		note = take(&w->to_s);
 		in.message = message_of(&note);
+		in.link = w->s_link;
 		step_source(w, in);
 		break;
 	case ARRIVES_AT_D:
@@ -274,6 +363,7 @@ static void happen(struct world *w, enum event e)
 		}
 		in = input_of(INPUT_LINK_LOST);
 		in.code = -EPIPE;
+		in.link = w->s_link;
 		step_source(w, in);
 		break;
 	case D_NOTICES:
@@ -346,42 +436,88 @@ static void happen(struct world *w, enum event e)
 		in.code = -EIO;
 		step_source(w, in);
 		break;
+	case S_CONNECTS:
+		w->dialling = false;
+		in = input_of(INPUT_LINK_UP);
+		in.link = w->s_link;
+		step_source(w, in);
+		break;
+	case S_DIALS_IN_VAIN:
+		w->dialling = false;
+		w->s_noticed = true;
+		in = input_of(INPUT_LINK_LOST);
+		in.code = w->d_ended ? -ECONNREFUSED : -ETIMEDOUT;
+		in.link = w->s_link;
+		step_source(w, in);
+		break;
+	case D_IS_CALLED: call_destination(w); break;
+	case D_FORGETS: w->amnesia = true; break;
+	case OPERATOR_AT_S:
+		in = input_of(INPUT_RESOLVE);
+		in.value = (uint32_t)word_for_source(w);
+		step_source(w, in);
+		break;
+	case OPERATOR_AT_D:
+		in = input_of(INPUT_RESOLVE);
+		in.value = (uint32_t)word_for_destination(w);
+		step_destination(w, in);
+		break;
 	default: break;
 	}
 }
 
 static bool at_rest(const struct world *w)
 {
-	return (w->s_ended || w->s.state == SOURCE_DOUBT || w->s.state == SOURCE_LINGERING) &&
+	return (w->s_ended || source_in_doubt(&w->s) || w->s.state == SOURCE_LINGERING) &&
 	       (w->d_ended || w->d.state == DESTINATION_DOUBT || w->d.state == DESTINATION_LINGERING);
 }
 
-/* An operator who looked at both sides first can always make it right. */
+/* Nothing goes wrong any more: does it end by itself, with one guest? */
+static void heals(struct world w)
+{
+	static const enum event course[] = {
+		S_ANSWERS, D_ANSWERS, ARRIVES_AT_D, ARRIVES_AT_S, S_NOTICES, D_IS_CALLED, S_CONNECTS
+	};
+
+	for (int steps = 0; steps < 60; steps++) {
+		unsigned i = 0;
+
+		while (i < sizeof course / sizeof *course && !may_happen(&w, course[i]))
+			i++;
+		if (i < sizeof course / sizeof *course)
+			happen(&w, course[i]);
+		else if (source_in_doubt(&w.s))
+			happen(&w, S_LATE);
+		else
+			break;
+	}
+	if (source_in_doubt(&w.s) || w.d.state == DESTINATION_DOUBT)
+		bad(&w, "a network that works does not end the doubt");
+	if (w.s_runs == w.d_runs)
+		bad(&w, "a network that works does not bring one guest back");
+}
+
+/* An operator who looks at both sides, and ends one before the other runs, can always make it right. */
 static void operator_ends_it(struct world w)
 {
-	struct input in = input_of(INPUT_RESOLVE);
-
-	if (w.s.state == SOURCE_DOUBT) {
-		in.value = !w.d_runs; /* where neither runs: here */
-		step_source(&w, in);
-		if (w.s.pending)
-			happen(&w, S_ANSWERS);
-	}
-	if (w.d.state == DESTINATION_DOUBT) {
-		in.value = !w.s_runs;
-		step_destination(&w, in);
+	while (word_for_destination(&w) >= 0 || word_for_source(&w) >= 0) {
+		happen(&w, word_for_destination(&w) >= 0 ? OPERATOR_AT_D : OPERATOR_AT_S);
 		while (w.d.pending && !w.d_ended)
 			happen(&w, D_ANSWERS);
+		while (w.s.pending && !w.s_ended)
+			happen(&w, S_ANSWERS);
+		if (w.d.state == DESTINATION_TELLING)
+			happen(&w, D_LATE);
 	}
 	if (w.s_runs == w.d_runs)
 		bad(&w, "no operator can end this with one guest");
-	if (w.s.state == SOURCE_DOUBT || w.d.state == DESTINATION_DOUBT)
+	if (source_in_doubt(&w.s) || w.d.state == DESTINATION_DOUBT)
 		bad(&w, "still in doubt after the operator's word");
 }
 
 static void judge(const struct world *w)
 {
-	bool s_doubt = w->s.state == SOURCE_DOUBT, d_doubt = w->d.state == DESTINATION_DOUBT;
+	bool s_doubt = source_in_doubt(&w->s), d_doubt = w->d.state == DESTINATION_DOUBT;
 
 	if (w->s_runs && w->d_runs)
 		bad(w, "both sides run the guest");
@@ -395,6 +531,8 @@ static void judge(const struct world *w)
 		bad(w, "cancelled says that the guest runs");
 	if (w->d_ended && (w->d.phase == SLUICE_COMPLETED) != w->d_runs)
 		bad(w, "the destination ended as something that it is not");
+	if (s_doubt && !w->amnesia && !w->resume_failed)
+		heals(*w);
 	if (!at_rest(w) || w->resume_failed)
 		return;
 	if (!w->s_runs && !w->d_runs && !s_doubt && !d_doubt)
@@ -422,18 +560,21 @@ static void set_out(struct world *w)
 	memset(w, 0, sizeof *w);
 	w->parent = -1;
 	w->by = "";
+	w->s_link = w->d_link = 1;
 	source_init(&w->s);
 	destination_init(&w->d);
 	step_destination(w, input_of(INPUT_START));
 	w->d.state = DESTINATION_ACTIVE;
 	w->d.phase = SLUICE_ACTIVE;
 	w->d.link_up = true;
+	w->d.epoch = 1;
 	w->d.landed = LAST - 1;
 	w->d.deadline.at_ns = UINT64_MAX;
 	w->s.state = SOURCE_LAST_ROUND;
 	w->s.last_sent = true;
 	w->s.phase = SLUICE_DEVICE;
 	w->s.link_up = true;
+	w->s.dials = 1;
 	w->s.guest_stopped = true;
 	w->s.round = LAST;
 	w->s.landed = LAST - 1;
@@ -441,6 +582,27 @@ static void set_out(struct world *w)
 	in = input_of(INPUT_SYNCED);
 	step_source(w, in);
 	CU_ASSERT_EQUAL(w->s.state, SOURCE_WAIT_READY);
+}
+
+/* What makes no difference any more, alike everywhere: there are states enough. */
+static void tidy(struct world *w)
+{
+	if (w->d_ended) {
+		memset(&w->to_d, 0, sizeof w->to_d);
+		w->d.landed = w->d.state_round = LAST;
+		memset(&w->d.loss, 0, sizeof w->d.loss);
+	}
+	if (w->d.state >= DESTINATION_LOADING)
+		memset(&w->d.loss, 0, sizeof w->d.loss);
+	if (w->s.state >= SOURCE_WAIT_READY && w->s.state != SOURCE_TURNING_BACK)
+		memset(&w->s.loss, 0, sizeof w->s.loss);
+	if (w->s_ended) {
+		memset(&w->to_s, 0, sizeof w->to_s);
+		w->s_noticed = true;
+		w->dialling = w->amnesia = false;
+		w->s.tell_until_ns = w->s.redial_ms = 0;
+		w->s.may_be_ready = w->s.asked_anew = false;
+	}
 }
 
 /* Visit every state that can be reached. Returns how many there are. */
@@ -458,7 +620,7 @@ static int explore(void)
 	is_new(&worlds[0]);
 	for (int i = 0; i < n_worlds; i++) {
 		for (int e = 0; e < EVENTS; e++) {
-			if (!may_happen(&worlds[i], (enum event)e))
+			if ((worlds[i].s_ended && worlds[i].d_ended) || !may_happen(&worlds[i], (enum event)e))
 				continue;
 			struct world *w = &worlds[n_worlds];
 
@@ -466,6 +628,7 @@ static int explore(void)
 			w->parent = i;
 			w->by = event_names[e];
 			happen(w, (enum event)e);
+			tidy(w);
 			if (!is_new(w))
 				continue;
 			n_worlds++;
@@ -475,7 +638,7 @@ static int explore(void)
 				rests++;
 				runs_there += w->d_runs;
 				runs_here += w->s_runs;
-				doubts += w->s.state == SOURCE_DOUBT || w->d.state == DESTINATION_DOUBT;
+				doubts += source_in_doubt(&w->s) || w->d.state == DESTINATION_DOUBT;
 			}
 			if (n_worlds >= STATES_MAX / 2 - 2) {
 				CU_FAIL_FATAL("more states than expected");
