@@ -205,7 +205,7 @@ enum sluice_param {
 	SLUICE_NUMA,              /* (setup) 1: place threads by NUMA node (default), 0: leave them to the kernel */
 	SLUICE_ALLOW_PLAIN,       /* (setup) 1: plain text beyond loopback is allowed; default 0 */
 	SLUICE_MAX_STATE,         /* (setup) destination: device state it takes at most, bytes; default 1 GiB */
-	SLUICE_REMEMBER_MS, /* a session that is decided stays so long, before ENDED, for a peer that may be in doubt; default 10000 */
+	SLUICE_REMEMBER_MS, /* a session that is decided stays so long, before ENDED, for a peer that may be in doubt; default 8000 */
 };
 
 enum sluice_compress { SLUICE_COMPRESS_NONE, SLUICE_COMPRESS_LZ4, SLUICE_COMPRESS_AUTO };
@@ -263,12 +263,17 @@ SLUICE_API int sluice_destination_start(struct sluice *session, struct sluice_li
  * -EBUSY: too late, the guest may already run at the destination. A destination listening is stopped. Any thread. */
 SLUICE_API int sluice_cancel(struct sluice *session);
 
-/* Close a completed session: the link stays up for messages until either side does this. Then ENDED follows. Any thread. -EINVAL: it
- * is not completed (sluice_cancel() gives up one that is not). */
+/* Close a session that is decided, then ENDED follows. Completed: the link stays up for messages until either side does this. Failed or
+ * cancelled: most end by themselves at once, but where the other side may be in doubt a session stays for SLUICE_REMEMBER_MS to be asked;
+ * this ends that. Any thread. -EINVAL: it is none of these (sluice_cancel() gives up one that is under way). */
 SLUICE_API int sluice_close(struct sluice *session);
 
 /* An operator's word where a side is in doubt. run != 0: this side owns the guest and runs it; 0: it does not, and ends.
- * Make sure that the other side does not run it: sluice cannot. -EINVAL: not in doubt. Any thread. */
+ *
+ * A doubt ends by itself as soon as the two sides reach each other again, and may come back; so only facts that stay true are a reason to
+ * say something. Discard, where the other side runs the guest. Run, where the other side is over: first resolve it there to discard and
+ * see it fail, or end its process; that it does not run at the moment is no such fact, and sluice cannot find out. The word does
+ * nothing where the doubt has ended before it is heard: look again. -EINVAL: not in doubt. Any thread. */
 SLUICE_API int sluice_resolve(struct sluice *session, int run);
 
 /* ---------------------------------------------------------------- the embedder's loop */
