@@ -3,7 +3,7 @@
  *
  * The cursor only grows within a round, so a compare-and-swap that succeeds hands out words that nobody else got. It goes
  * back only in sweep_open(), when no sender is in sweep_claim() for the round before: a sender that was told of the new
- * round (through the pool, or by loading `round`) sees its cursor, step and frontier. */
+ * round (through the pool, or by loading `round`) sees its cursor and frontier. */
 #include "core/memory/sweep.h"
 
 #include <assert.h>
@@ -14,19 +14,17 @@ void sweep_init(struct sweep *sweep, uint64_t words)
 {
 	sweep->words = words;
 	atomic_init(&sweep->round, 0);
-	atomic_init(&sweep->step, GRANULE_WORDS);
 	atomic_init(&sweep->cursor, 0);
 	atomic_init(&sweep->frontier, 0);
 }
 
-void sweep_open(struct sweep *sweep, uint32_t round, uint32_t step, uint64_t frontier)
+void sweep_open(struct sweep *sweep, uint32_t round, uint64_t frontier)
 {
-	assert(step >= 1 && step <= GRANULE_WORDS && frontier <= sweep->words);
+	assert(frontier <= sweep->words);
 	assert(round > atomic_load_explicit(&sweep->round, memory_order_relaxed));
 	/* The frontier first: should a sender be early after all, it finds nothing to claim rather than words unfetched. */
 	atomic_store_explicit(&sweep->frontier, 0, memory_order_relaxed);
 	atomic_store_explicit(&sweep->cursor, 0, memory_order_release);
-	atomic_store_explicit(&sweep->step, step, memory_order_relaxed);
 	atomic_store_explicit(&sweep->frontier, frontier, memory_order_release);
 	/* Release: who sees the round sees the rest. Pairs with the acquire in sweep_claim(). */
 	atomic_store_explicit(&sweep->round, round, memory_order_release);
@@ -45,7 +43,6 @@ enum sweep_result sweep_claim(struct sweep *sweep, const struct bitmap *dirty, u
 	/* Acquire: pairs with the release of the round in sweep_open(). */
 	if (!atomic_load_explicit(&sweep->round, memory_order_acquire))
 		return SWEEP_WAIT;
-	uint32_t step = atomic_load_explicit(&sweep->step, memory_order_relaxed);
 	uint64_t cursor = atomic_load_explicit(&sweep->cursor, memory_order_acquire);
 	for (;;) {
 		if (cursor >= sweep->words)
@@ -56,8 +53,6 @@ enum sweep_result sweep_claim(struct sweep *sweep, const struct bitmap *dirty, u
 			return SWEEP_WAIT;
 		uint64_t word = dirty ? bitmap_next(dirty, cursor, frontier) : cursor;
 		uint64_t n = GRANULE_WORDS - word % GRANULE_WORDS;
-		if (n > step)
-			n = step;
 		if (n > frontier - word)
 			n = frontier - word;
 		/* Success needs no order of its own: the bits are ordered by the frontier and by bitmap_take(). */

@@ -14,7 +14,6 @@
 struct sweep {
 	uint64_t words;            /* end of the bitmap, set once */
 	_Atomic uint32_t round;    /* open round, 0: none yet */
-	_Atomic uint32_t step;     /* words a claim takes: GRANULE_WORDS, fewer in a last round so that all streams get some */
 	_Atomic uint64_t cursor;   /* next word */
 	_Atomic uint64_t frontier; /* words below may be claimed */
 };
@@ -23,7 +22,7 @@ enum sweep_result { SWEEP_CLAIMED, SWEEP_WAIT, SWEEP_OVER };
 
 void sweep_init(struct sweep *sweep, uint64_t words);
 /* Control thread. `frontier`: 0 where the sync thread still fetches, `words` where all is fetched. */
-void sweep_open(struct sweep *sweep, uint32_t round, uint32_t step, uint64_t frontier);
+void sweep_open(struct sweep *sweep, uint32_t round, uint64_t frontier);
 /* Sync thread: never backwards within a round. */
 void sweep_advance(struct sweep *sweep, uint64_t frontier);
 /* A sender's next words [*ret_word, + *ret_n). Never crosses a granule's border. Words without a bit in `dirty` are passed

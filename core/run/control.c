@@ -175,7 +175,7 @@ static void open_round(struct sluice *s, const struct action *a)
 		atomic_store_explicit(&s->last_free, few ? 0 : pages - share * streams, memory_order_relaxed);
 	}
 	atomic_store_explicit(&s->last_round, a->last, memory_order_relaxed); /* published by sweep_open */
-	sweep_open(&s->sweep, a->round, GRANULE_WORDS, a->fetched ? s->sweep.words : 0);
+	sweep_open(&s->sweep, a->round, a->fetched ? s->sweep.words : 0);
 	if (!a->fetched)
 		sync_order(s, SYNC_AHEAD);
 	bell_ring(&s->work);
@@ -296,7 +296,7 @@ static void carry_out(struct sluice *s, const struct action *a)
 		atomic_store_explicit(&s->phase, a->phase, memory_order_relaxed);
 		outbox_phase(&s->outbox, a->phase);
 		break;
-	case ACTION_ERROR: session_error(s, a->code, a->phase, a->stream, a->text); break;
+	case ACTION_ERROR: session_error(s, a); break;
 	case ACTION_DIAL: dial(s, a->link); break;
 	case ACTION_ADMIT: admit(s, a->link); break;
 	case ACTION_LINK_DROP: link_drop(s, a->link); break;

@@ -16,7 +16,7 @@ static void one_sender_walks_it_all(void)
 
 	sweep_init(&sweep, 20);
 	CU_ASSERT_EQUAL(sweep_claim(&sweep, NULL, &word, &n), SWEEP_WAIT);
-	sweep_open(&sweep, 1, GRANULE_WORDS, 0);
+	sweep_open(&sweep, 1, 0);
 	CU_ASSERT_EQUAL(sweep_claim(&sweep, NULL, &word, &n), SWEEP_WAIT);
 	sweep_advance(&sweep, 8);
 	CU_ASSERT_EQUAL(sweep_claim(&sweep, NULL, &word, &n), SWEEP_CLAIMED);
@@ -31,8 +31,8 @@ static void one_sender_walks_it_all(void)
 	CU_ASSERT_EQUAL(sweep_claim(&sweep, NULL, &word, &n), SWEEP_CLAIMED);
 	CU_ASSERT(word == 16 && n == 4);
 	CU_ASSERT_EQUAL(sweep_claim(&sweep, NULL, &word, &n), SWEEP_OVER);
-	sweep_open(&sweep, 2, 3, 20);
-	for (uint64_t want = 0, steps[] = { 3, 3, 2, 3, 3, 2, 3, 1 }, i = 0; i < 8; want += steps[i++]) {
+	sweep_open(&sweep, 2, 20);
+	for (uint64_t want = 0, steps[] = { 8, 8, 4 }, i = 0; i < 3; want += steps[i++]) {
 		CU_ASSERT_EQUAL(sweep_claim(&sweep, NULL, &word, &n), SWEEP_CLAIMED);
 		CU_ASSERT(word == want && n == steps[i]);
 	}
@@ -46,7 +46,7 @@ static void no_memory_is_over_at_once(void)
 	uint32_t n;
 
 	sweep_init(&sweep, 0);
-	sweep_open(&sweep, 1, 1, 0);
+	sweep_open(&sweep, 1, 0);
 	CU_ASSERT_EQUAL(sweep_claim(&sweep, NULL, &word, &n), SWEEP_OVER);
 }
 
@@ -92,7 +92,7 @@ static void many_senders_claim_each_word_once(void)
 	for (int i = 0; i < SENDERS; i++)
 		pthread_create(&threads[i], NULL, send_rounds, shared);
 	for (uint32_t round = 1; round <= ROUNDS; round++) {
-		sweep_open(&shared->sweep, round, 1 + round % GRANULE_WORDS, 0);
+		sweep_open(&shared->sweep, round, 0);
 		pthread_barrier_wait(&shared->barrier);
 		for (uint64_t frontier = 0; frontier < WORDS; frontier += 64)
 			sweep_advance(&shared->sweep, frontier);
