@@ -199,6 +199,8 @@ void *receiver_run(void *arg)
 	e = r->transport->become_stream(conn, owner->config.uring, false);
 	if (e)
 		wrong(r, e, "no memory for its buffers");
+	else
+		atomic_store_explicit(&r->stats.uring, r->transport->is_uring(conn), memory_order_relaxed);
 	/* seq_cst: pairs with receivers_cancel, which sets cancel and then shuts down what is there */
 	while (!e && !atomic_load_explicit(&owner->cancel, memory_order_seq_cst))
 		e = take_batch(r);

@@ -23,6 +23,7 @@ struct receiver_stats {
 	_Atomic uint64_t stalled_ns;     /* waiting for the wire */
 	_Atomic uint64_t cpu_ns;
 	_Atomic uint32_t state; /* enum receiver_state */
+	_Atomic uint32_t uring; /* 1: io_uring */
 };
 
 /* What a stream's receiver is doing: tells a stream that gets nothing from one that is held or busy. The values are

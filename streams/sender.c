@@ -131,20 +131,19 @@ static int hold_back(struct sender *s, uint64_t bytes)
 static int ship(struct sender *s, enum batch_type type)
 {
 	struct parcel *p = s->filling;
-	uint64_t began = now_ns();
+	uint64_t began;
 	int r;
 
 	p->size = batch_seal(&p->batch, type, &s->place);
+	r = settle(s); /* before it waits for its turn: what was sent is to show as sent */
+	if (r)
+		return r;
+	began = now_ns();
 	if (!p->exempt) {
 		r = hold_back(s, p->size);
 		if (r)
 			return r;
-		s->wire_ns += now_ns() - began;
 	}
-	r = settle(s);
-	if (r)
-		return r;
-	began = now_ns();
 	r = s->transport->send_start(conn_of(s), p->batch.iov, p->batch.iovs);
 	if (r)
 		return broke(s, r);

@@ -155,7 +155,7 @@ int sluice_get_stream_stats(struct sluice *s, uint32_t stream, struct sluice_str
 	} else {
 		const struct receiver_stats *r = receivers_stats(receivers, stream);
 		ret->node = -1;
-		ret->uring = 0;
+		ret->uring = READ(r->uring);
 		ret->bytes = READ(r->bytes);
 		ret->stalled_ms = (double)READ(r->stalled_ns) * 1e-6;
 		ret->cpu_s = (double)READ(r->cpu_ns) * 1e-9;
