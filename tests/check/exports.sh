@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: LGPL-2.1-or-later
-# The shared library exports exactly what sluice.h declares; the header's version is the project's.
+# The libraries export exactly what sluice.h declares; the header's version is the project's.
 set -eu
 cd "$(dirname "$0")/../.."
 : "${SLUICE_BUILD:?the build directory}"
@@ -10,6 +10,12 @@ exported=$(nm -D --defined-only "$SLUICE_BUILD/libsluice.so" | awk '$2 != "A" { 
 [ -n "$declared" ] || { echo 'no declaration found in sluice.h'; exit 1; }
 if ! diff <(echo "$declared") <(echo "$exported"); then
 	echo '< declared in sluice.h but not exported; > exported but not declared'
+	exit 1
+fi
+# The static one: no name of ours that is not public may get into an embedder's way.
+visible=$(nm --defined-only --extern-only "$SLUICE_BUILD/libsluice.a" | awk 'NF == 3 { print $3 }' | sort)
+if ! diff <(echo "$declared") <(echo "$visible"); then
+	echo '< declared in sluice.h but not in libsluice.a; > visible in libsluice.a but not declared'
 	exit 1
 fi
 defined() { awk -v name="SLUICE_VERSION_$1" '$2 == name { print $3 }' core/sluice.h; }
