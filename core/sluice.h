@@ -66,6 +66,7 @@ struct sluice_error {
 	int code;                    /* negative errno; 0: none */
 	enum sluice_phase phase;     /* the phase it struck in */
 	int stream;                  /* data stream, -1: not one stream's */
+	uint32_t theirs;             /* 1: the other side said so */
 	char text[SLUICE_ERROR_MAX]; /* one line: what happened and what to do */
 };
 

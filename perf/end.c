@@ -290,13 +290,10 @@ bool end_wait_ended(struct end *end)
 	return end_ended(end);
 }
 
-/* Whether this host lacks what a session needs, and not the other: the library has no flag for whose error it was, but begins
- * with that what the other side said. */
+/* Whether this host lacks what a session needs, and not the other. */
 static bool lacks(const struct sluice_error *why)
 {
-	bool theirs = !strncmp(why->text, "the destination ", 16) || !strncmp(why->text, "the source ", 11);
-
-	return (why->code == -ENOMEM || why->code == -EAGAIN) && !theirs;
+	return (why->code == -ENOMEM || why->code == -EAGAIN) && !why->theirs;
 }
 
 enum exit_status end_outcome(struct end *end, const char **ret_status, char error[RESULT_TEXT])

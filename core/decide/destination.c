@@ -62,20 +62,21 @@ static void end(struct destination *d, const struct input *in, struct actions *o
 	await(d, DESTINATION_ENDED, NEVER_NS, "nothing");
 }
 
-static void note_error(struct destination *d, struct actions *out, int code, int stream, const char *text)
+static void note_error(struct destination *d, const struct input *in, struct actions *out, int code, int stream, const char *text)
 {
 	d->error_code = code;
 	struct action *a = actions_add(out, ACTION_ERROR);
 	a->code = code;
 	a->stream = stream;
 	a->phase = d->phase;
+	a->theirs = input_is_word(in);
 	snprintf(a->text, sizeof a->text, "%s", text);
 }
 
 static void fail(struct destination *d, const struct input *in, struct actions *out, enum sluice_phase phase,
 		 enum message_type say, int code, int stream, const char *text)
 {
-	note_error(d, out, code, stream, text);
+	note_error(d, in, out, code, stream, text);
 	if (d->link_up)
 		actions_send_word(out, say, code, text);
 	d->link_up = false;
@@ -105,7 +106,7 @@ static void remember(struct destination *d, const struct input *in, enum destina
 static void never(struct destination *d, const struct input *in, struct actions *out, enum sluice_phase phase, int code,
 		  const char *text)
 {
-	note_error(d, out, code, -1, text);
+	note_error(d, in, out, code, -1, text);
 	if (d->link_up)
 		actions_send_word(out, MESSAGE_NEVER, code, text);
 	actions_add(out, ACTION_STREAMS_STOP);
@@ -114,7 +115,7 @@ static void never(struct destination *d, const struct input *in, struct actions 
 	remember(d, in, DESTINATION_TELLING);
 }
 
-static void doubt(struct destination *d, struct actions *out, const char *why)
+static void doubt(struct destination *d, const struct input *in, struct actions *out, const char *why)
 {
 	char text[SLUICE_ERROR_MAX];
 	snprintf(text, sizeof text,
@@ -122,7 +123,7 @@ static void doubt(struct destination *d, struct actions *out, const char *why)
 		 "to "
 		 "discard; else end it there first, then resolve this side to run",
 		 why);
-	note_error(d, out, -EINPROGRESS, -1, text);
+	note_error(d, in, out, -EINPROGRESS, -1, text);
 	actions_add(out, ACTION_STREAMS_STOP);
 	actions_add(out, ACTION_LINK_DROP)->link = d->epoch;
 	d->link_up = false;
@@ -281,7 +282,7 @@ static void message(struct destination *d, const struct input *in, struct action
 	snprintf(text, sizeof text, "the source sent %s, which does not belong in phase %s: use the same version on both sides",
 		 message_name(m->type), sluice_phase_name(d->phase));
 	if (d->state == DESTINATION_READY)
-		doubt(d, out, text);
+		doubt(d, in, out, text);
 	else
 		fail(d, in, out, SLUICE_FAILED, MESSAGE_CANCEL, -EPROTO, -1, text);
 }
@@ -295,7 +296,7 @@ static void lost(struct destination *d, const struct input *in, struct actions *
 	}
 	d->link_up = false;
 	if (d->state == DESTINATION_READY) {
-		doubt(d, out, in->text);
+		doubt(d, in, out, in->text);
 	} else if (d->state < DESTINATION_READY) {
 		fail(d, in, out, SLUICE_FAILED, MESSAGE_CANCEL, in->code, -1, in->text);
 	} else if (d->state == DESTINATION_LINGERING) {
@@ -356,7 +357,7 @@ static void tick(struct destination *d, const struct input *in, struct actions *
 	if (in->now_ns < d->deadline.at_ns)
 		return;
 	if (d->state == DESTINATION_READY) {
-		doubt(d, out, "it does not answer");
+		doubt(d, in, out, "it does not answer");
 	} else if (d->state == DESTINATION_WAIT_DONE) {
 		end(d, in, out, SLUICE_COMPLETED);
 	} else if (d->state == DESTINATION_TELLING) {

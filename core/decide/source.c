@@ -139,6 +139,7 @@ static void give_up(struct source *s, const struct input *in, struct actions *ou
 	a->code = code;
 	a->stream = stream;
 	a->phase = s->phase;
+	a->theirs = input_is_word(in);
 	snprintf(a->text, sizeof a->text, "%s", text);
 	if (s->link_up)
 		actions_send_word(out, MESSAGE_CANCEL, code, text);

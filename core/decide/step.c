@@ -6,6 +6,12 @@
 #include <stdio.h>
 #include <string.h>
 
+bool input_is_word(const struct input *in)
+{
+	return in->type == INPUT_MESSAGE &&
+	       (in->message->type == MESSAGE_REFUSE || in->message->type == MESSAGE_NEVER || in->message->type == MESSAGE_CANCEL);
+}
+
 struct action *actions_add(struct actions *actions, enum action_type type)
 {
 	assert(actions->n < ACTIONS_MAX);

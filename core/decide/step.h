@@ -60,7 +60,7 @@ struct input {
 
 enum action_type {
 	ACTION_PHASE,         /* phase: tell the embedder */
-	ACTION_ERROR,         /* code, stream, text: keep the first; code 0: it has mended */
+	ACTION_ERROR,         /* code, stream, theirs, text: keep the first; code 0: it has mended */
 	ACTION_DIAL,          /* source: let go of the link, and connect `link` */
 	ACTION_ADMIT,         /* destination: `link` may be used: begin with ANSWER */
 	ACTION_LINK_DROP,     /* let go of `link` now; the session goes on */
@@ -87,6 +87,7 @@ struct action {
 	int code, stream;
 	uint32_t link, round;
 	bool fetched, last;
+	bool theirs; /* the other side said so */
 	struct sluice_round round_info;
 	char text[SLUICE_ERROR_MAX];
 };
@@ -96,6 +97,9 @@ struct actions {
 	uint32_t n;
 	struct action list[ACTIONS_MAX];
 };
+
+/* Is it a word of the other side about itself, with its own code and text (REFUSE, NEVER, CANCEL)? */
+bool input_is_word(const struct input *input);
 
 /* Append an action of that type, all else zero; the caller fills in. Asserts that there is room: a step appends few. */
 struct action *actions_add(struct actions *actions, enum action_type type);

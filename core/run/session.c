@@ -50,16 +50,18 @@ static __attribute__((format(printf, 3, 4))) int refuse(struct sluice *s, int co
 	return code;
 }
 
-void session_error(struct sluice *s, int code, enum sluice_phase phase, int stream, const char *text)
+void session_error(struct sluice *s, const struct action *error)
 {
 	pthread_mutex_lock(&s->look);
-	if (!code) { /* a doubt that has ended */
+	if (!error->code) { /* a doubt that has ended */
 		s->error_final = false;
 		s->error = (struct sluice_error){ 0 };
 	} else if (!s->error_final) {
 		s->error_final = true;
-		s->error = (struct sluice_error){ .code = code, .phase = phase, .stream = stream };
-		snprintf(s->error.text, sizeof s->error.text, "%s", text);
+		s->error = (struct sluice_error){
+			.code = error->code, .phase = error->phase, .stream = error->stream, .theirs = error->theirs
+		};
+		snprintf(s->error.text, sizeof s->error.text, "%s", error->text);
 		/* The other side's words were cut to length, perhaps within a character: what is left must not break a JSON. */
 		for (char *c = s->error.text; *c; c++)
 			*c = (unsigned char)*c < 0x80 ? *c : '?';

@@ -127,8 +127,8 @@ static inline uint64_t param(const struct sluice *s, enum sluice_param p)
 	return atomic_load_explicit(&s->params[p], memory_order_relaxed);
 }
 
-/* Keep the first error; code 0: forget it. Any thread. */
-void session_error(struct sluice *s, int code, enum sluice_phase phase, int stream, const char *text);
+/* ACTION_ERROR: keep the first error; code 0: forget it. Control. */
+void session_error(struct sluice *s, const struct action *error);
 
 /* control.c */
 int control_start(struct sluice *s);
