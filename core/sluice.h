@@ -206,7 +206,8 @@ enum sluice_param {
 	SLUICE_NUMA,              /* (setup) 1: place threads by NUMA node (default), 0: leave them to the kernel */
 	SLUICE_ALLOW_PLAIN,       /* (setup) 1: plain text beyond loopback is allowed; default 0 */
 	SLUICE_MAX_STATE,         /* (setup) destination: device state it takes at most, bytes; default 1 GiB */
-	SLUICE_REMEMBER_MS, /* a session that is decided stays so long, before ENDED, for a peer that may be in doubt; default 8000 */
+	SLUICE_REMEMBER_MS, /* beyond the longer dead-peer time: so long a session that is decided stays, before ENDED, for a peer that
+				   * may be in doubt; default 5000; 0: not at all */
 };
 
 enum sluice_compress { SLUICE_COMPRESS_NONE, SLUICE_COMPRESS_LZ4, SLUICE_COMPRESS_AUTO };

@@ -112,10 +112,20 @@ static void part(struct source *s, const struct input *in, struct actions *out)
 	await(s, SOURCE_APART, in_ms(in, s->redial_ms), "the next try to reach the destination, or an operator");
 }
 
-/* The guest runs here, and that is decided. Where the destination may have become ready it would be in doubt: let it know. */
+static void tell(struct source *s, struct actions *out)
+{
+	actions_send_word(out, MESSAGE_CANCEL, s->error_code, s->why);
+	await(s, SOURCE_TELLING, s->tell_until_ns, "the destination to let go of the guest");
+}
+
+/* That is decided: the guest runs here. A destination that may have become ready would be in doubt: let it know, but not before the
+ * guest does run, for it destroys the only other copy. Where resuming failed it is left in doubt, and its operator has a guest to run. */
 static void let_know(struct source *s, const struct input *in, struct actions *out, enum sluice_phase phase)
 {
-	if (!s->may_be_ready || !in->params.remember_ms) {
+	bool tells = s->may_be_ready && !s->guest_stopped;
+	if (!tells || !in->params.remember_ms) {
+		if (tells && s->link_up)
+			actions_send_word(out, MESSAGE_CANCEL, s->error_code, s->why);
 		end(s, in, out, phase);
 		return;
 	}
@@ -123,8 +133,8 @@ static void let_know(struct source *s, const struct input *in, struct actions *o
 	s->tell_until_ns = in_ms(in, in->params.remember_ms);
 	actions_add(out, ACTION_UNTRACK);
 	enter(s, out, phase);
-	if (s->link_up) /* CANCEL is on its way */
-		await(s, SOURCE_TELLING, s->tell_until_ns, "the destination to let go of the guest");
+	if (s->link_up)
+		tell(s, out);
 	else
 		redial(s, out);
 }
@@ -141,7 +151,8 @@ static void give_up(struct source *s, const struct input *in, struct actions *ou
 	a->phase = s->phase;
 	a->theirs = input_is_word(in);
 	snprintf(a->text, sizeof a->text, "%s", text);
-	if (s->link_up)
+	snprintf(s->why, sizeof s->why, "%s", text);
+	if (s->link_up && !s->may_be_ready)
 		actions_send_word(out, MESSAGE_CANCEL, code, text);
 	actions_add(out, ACTION_STREAMS_STOP);
 	s->ends_in = phase;
@@ -415,7 +426,8 @@ static void never(struct source *s, const struct input *in, struct actions *out)
 static bool ready(struct source *s, const struct input *in, struct actions *out)
 {
 	if (s->state == SOURCE_TELLING) {
-		actions_send_word(out, MESSAGE_CANCEL, s->error_code, "the guest runs at the source");
+		if (s->asked_anew)
+			tell(s, out);
 	} else if (s->state == SOURCE_WAIT_READY) {
 		s->ready_ns = in->now_ns;
 		ask(s, in, out, SOURCE_RELEASING, SLUICE_RELEASE, "the embedder to release the disks");

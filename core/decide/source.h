@@ -63,6 +63,7 @@ struct source {
 	bool asked_anew;       /* a later link: READY on it says that no GO has come or will */
 	/* Set when giving up: what it ends in. */
 	enum sluice_phase ends_in;
+	char why[SLUICE_ERROR_MAX];
 	enum sluice_request pending; /* asked of the embedder and not answered; 0: none */
 	bool guest_stopped;          /* a pause was asked for and not undone */
 	bool link_up, streams_up;

@@ -413,6 +413,14 @@ static void check_incoming(struct sluice *s, struct input *in, char text[SLUICE_
 		snprintf(text, SLUICE_ERROR_MAX, "the destination could not prepare for the streams: %s", strerror(-in->code));
 }
 
+/* A peer that noticed nothing yet asks as late as its own idea of a dead peer allows. */
+static uint64_t remember_ms(const struct sluice *s)
+{
+	uint64_t own = param(s, SLUICE_DEAD_PEER_MS), spare = param(s, SLUICE_REMEMBER_MS);
+	uint64_t theirs = s->side == SIDE_SOURCE ? s->welcome.dead_peer_ms : s->hello->dead_peer_ms;
+	return spare ? spare + (own > theirs ? own : theirs) : 0;
+}
+
 static void complete(struct sluice *s, struct input *in, char text[SLUICE_ERROR_MAX])
 {
 	in->params = (struct params){
@@ -420,7 +428,7 @@ static void complete(struct sluice *s, struct input *in, char text[SLUICE_ERROR_
 		.timeout_ms = param(s, SLUICE_TIMEOUT_MS),
 		.callback_ms = param(s, SLUICE_CALLBACK_MS),
 		.connect_ms = param(s, SLUICE_CONNECT_MS),
-		.remember_ms = param(s, SLUICE_REMEMBER_MS),
+		.remember_ms = remember_ms(s),
 	};
 	in->found = atomic_load_explicit(&s->found, memory_order_relaxed);
 	in->sync_ns = atomic_load_explicit(&s->sync_ns, memory_order_relaxed);

@@ -31,7 +31,7 @@ static const struct {
 	[SLUICE_IO_URING] = { 0, 1, 1, true, "io_uring" },
 	[SLUICE_NUMA] = { 0, 1, 1, true, "numa" },
 	[SLUICE_ALLOW_PLAIN] = { 0, 1, 0, true, "allow plain" },
-	[SLUICE_REMEMBER_MS] = { 0, 3600000, 8000, false, "remember (ms)" },
+	[SLUICE_REMEMBER_MS] = { 0, 3600000, 5000, false, "remember (ms)" },
 	[SLUICE_MAX_STATE] = { 0, 1ull << 40, 1ull << 30, true, "device state (bytes)" },
 };
 
