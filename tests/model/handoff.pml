@@ -1,252 +1,587 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* handoff.pml: who owns the guest, for spin: both ends from the stop of the source's guest on, a link that breaks at any moment with or
- * without what it holds, crashes, embedders that fail, deadlines, and an operator who tells the truth.
+/* handoff.pml: who owns the guest, for spin: both ends from the stop of the source's guest on, over a link that breaks at any moment and is
+ * dialled again.
  *
- * -DRECOVER adds the reconnection of docs/protocol.md (ASK, ANSWER), which the core does not have yet: so the design is checked before.
- * Broken on purpose, each to be refuted: BROKEN=1 source resumes when the link is lost after GO; 2 ready destination takes a lost
- * link for GO; 3 NEVER though resume is still under way; 4 source cancels after GO; 5 destination runs once ready; 6 (RECOVER)
- * answers before the old link is closed; 7 (RECOVER) unknown is taken for never; 8 a guest that fails stays stopped. */
+ * What can happen: a link breaks one way or both, with or without what it holds, and each side notices in its own time (the other may
+ * go on on it for long: half-open); an old link's words arrive late; a dial arrives after a later one; deadlines; cancel; embedders that
+ * cannot load, release, acquire or resume; one crash of either side at any moment, with or without a restart that knows nothing; a
+ * destination's listener that forgets; a source that stops telling; and an operator who looks at both sides, one after the other,
+ * and later says the word that follows from what he saw.
+ *
+ * Faults of the link and deadlines are FAULTS in all; each costs one dial at most, and so does a crash: that is asserted,
+ * and shows that the ends do not dial in circles.
+ *
+ * What is under #ifdef is broken on purpose; `run` lists it, and what each must be refuted for. -DUNNUMBERED: the operator's word does not name the doubt that it is for. That holds only for
+ * an operator who tells a side to run when the other is over, not when it is in doubt: he discards there first. */
 
-#ifndef BROKEN
-#define BROKEN 0
+#ifndef FAULTS
+#define FAULTS 2 /* 0 to 3 */
 #endif
+#define LINKS (FAULTS + 2) /* the first, one for each fault, and one for a crash */
 
-mtype = { SWITCHOVER, READY, GO, RUNNING, NEVER, DONE, CANCEL, ASK, LOADED, UNKNOWN };
-mtype = { ACTIVE, WAIT_READY, RELEASING, WAIT_RUNNING, GIVING_UP, DOUBT, COMPLETED, FAILED, GONE, LOADING, IS_READY, ACQUIRING, RESUMING, WAIT_DONE };
+mtype = { SWITCHOVER, READY, GO, RUNNING, NEVER, DONE, CANCEL, BYE, DIAL, ANSWER, REFUSE };
+mtype = { ACTIVE, COMPLETED, FAILED, DOUBT, GONE, /* of either; source: */
+		WAIT_READY, RELEASING, WAIT_RUNNING, ASKING, ANSWERED, GIVING_UP, RECLAIMING, TELLING, /* destination: */
+		LOADING, IS_READY, ACQUIRING, RESUMING, WAIT_DONE };
 
-chan s2d = [3] of { mtype };
-chan d2s = [3] of { mtype };
-chan ask = [1] of { mtype };       /* the second link */
-chan answer = [1] of { mtype };
+/* Link n is the n-th dial; its epoch and its dial number are n. */
+chan s2d[LINKS] = [3] of { mtype };
+chan d2s[LINKS] = [3] of { mtype };
+bool cut_s2d[LINKS], cut_d2s[LINKS]; /* nothing more gets in; what is there arrives, or the rest of it is lost */
 
 mtype source = ACTIVE, destination = ACTIVE;
+byte source_link = 0, destination_link = 0;                     /* the last one dialled, answered */
+bool source_up = true, destination_up = true;                   /* not noticed as lost and not closed, by that side */
+byte source_doubt = 0, destination_doubt = 0;                   /* which one it is */
 bool source_runs = true, destination_runs = false;
-bool destination_ever_ran = false, go_handed = false, never_read = false, told_source = false, told_destination = false;
-bool source_crashed = false, destination_crashed = false, resume_failed = false;
-bool broken_link = false;          /* from now on nothing is sent, and what is there may be lost */
-bool source_lost = false, destination_lost = false; /* that side has noticed, or closed it */
-bool asked = false;
 
-#define SETTLED(x) (x == COMPLETED || x == FAILED || x == DOUBT || x == GONE)
+byte faults = FAULTS;
+bool calm = false;                                              /* the world does no more harm */
+bool restarted = false, forgotten = false, stopped_telling = false, crashed = false;
+
+/* For the laws. */
+bool go_handed = false, never_read = false, running_read = false, destination_ever_ran = false;
+bool told_source = false, told_destination = false, source_cannot = false, destination_cannot = false;
+
+#define SOURCE_IN_DOUBT (source == DOUBT || source == ASKING)   /* until ANSWER came */
+#define OVER(x) (x == COMPLETED || x == FAILED || x == GONE)
+#define FROM_DESTINATION d2s[source_link]
+#define FROM_SOURCE s2d[destination_link]
+#define ANSWERS (destination != GONE || restarted)              /* someone listens there */
+
+/* A frame that its receiver has no place for ends the link (Law 7): with two honest ends there is none. */
+inline unexpected()
+{
+	assert(false)
+}
+
+inline empty_out(channel)
+{
+	do
+	:: nempty(channel) -> channel?_
+	:: empty(channel) -> break
+	od
+}
+
+inline source_sends(message)
+{
+	if
+	:: source_up && !cut_s2d[source_link] -> assert(nfull(s2d[source_link])); s2d[source_link]!message
+	:: else -> skip
+	fi
+}
+
+inline destination_sends(message)
+{
+	if
+	:: destination_up && !cut_d2s[destination_link] -> assert(nfull(d2s[destination_link])); d2s[destination_link]!message
+	:: else -> skip
+	fi
+}
+
+/* Nothing more is read from it; what was written to it may still arrive. */
+inline source_closes()
+{
+	source_up = false;
+	cut_s2d[source_link] = true;
+	cut_d2s[source_link] = true;
+#ifndef OLD_READY_ACCEPTED
+	empty_out(d2s[source_link])
+#endif
+}
+
+inline destination_closes()
+{
+	destination_up = false;
+	cut_s2d[destination_link] = true;
+	cut_d2s[destination_link] = true;
+#ifndef OLD_GO_ACCEPTED
+	empty_out(s2d[destination_link])
+#endif
+}
+
+/* Silence: also where the dial was lost, so that there is nobody at the other end. */
+#define UNHEARD (cut_s2d[source_link] && empty(s2d[source_link]) && destination_link != source_link)
+#define SOURCE_NOTICES (source_up && empty(d2s[source_link]) && (cut_d2s[source_link] || UNHEARD))
+#define DESTINATION_NOTICES (destination_up && cut_s2d[destination_link] && empty(s2d[destination_link]))
 
 inline run_source()
 {
-	assert(!destination_runs);                                        /* Law 5: never two */
-	assert(!go_handed || never_read || told_source);                  /* nor by itself after GO */
-	assert(!destination_ever_ran || told_source);                     /* nor after the other was the last to run */
+	assert(!destination_runs);                                      /* Law 5: never two */
+	assert(!go_handed || never_read || told_source);                /* nor by itself where it may not be the last */
+	assert(!destination_ever_ran || told_source);
 	source_runs = true
 }
 
 inline run_destination()
 {
 	assert(!source_runs);
-	assert(destination != FAILED);
 	destination_runs = true;
 	destination_ever_ran = true
 }
 
-inline send(channel, message)
+inline source_doubts()
 {
-	if
-	:: broken_link -> skip
-	:: !broken_link && nfull(channel) -> channel!message
-	fi
+	source_closes();
+	source_doubt++;
+	source = DOUBT
 }
 
-proctype Source() provided (source != GONE)
+/* Leave, with the guest running here. Whoever the word reaches says NEVER. */
+inline give_up()
 {
+	source_sends(CANCEL);
+	source = GIVING_UP
+}
+
+inline source_ends()
+{
+	source_closes();
+	source = FAILED
+}
+
+inline source_dials()
+{
+	assert(source_link < FAULTS + crashed);                         /* not in circles: each dial is for a fault */
+	source_link++;
+	source_up = true;
+	s2d[source_link]!DIAL
+}
+
+inline source_takes_never()
+{
+	never_read = true;
+	source_sends(BYE);
+	source_closes();
+	source = GIVING_UP
+}
+
+inline source_takes_running()
+{
+	running_read = true;
+	source_sends(DONE);
+	source = COMPLETED
+}
+
+proctype Source()
+{
+	mtype m;
+	bool asked = false;                                             /* TELLING: this link was dialled for it */
+	bool refused = false;                                           /* keeps asking, but nothing will change that answer */
+	bool nothing_there = false;                                     /* it is known that the destination has nothing to be in doubt of */
 	do
-	:: source == ACTIVE -> atomic { source_runs = false; send(s2d, SWITCHOVER); source = WAIT_READY }
-	:: source == WAIT_READY && !source_lost ->
-		if
-		:: d2s?READY -> source = RELEASING
-		:: d2s?NEVER -> source = GIVING_UP
-		:: d2s?CANCEL -> source = GIVING_UP
-		:: atomic { send(s2d, CANCEL); source = GIVING_UP }       /* cancelled, or waited too long */
-		:: broken_link && empty(d2s) -> source_lost = true
-		fi
-	:: source == RELEASING && !source_lost ->
-		if
-		:: atomic { go_handed = true; send(s2d, GO); source = WAIT_RUNNING }
-		:: atomic { send(s2d, CANCEL); source = GIVING_UP }       /* release failed, cancelled */
-		:: d2s?NEVER -> source = GIVING_UP
-		:: broken_link && empty(d2s) -> source_lost = true
-		fi
-	:: (source == WAIT_READY || source == RELEASING) && source_lost -> source = GIVING_UP
-	:: source == WAIT_RUNNING && !source_lost ->
-		if
-		:: atomic { d2s?RUNNING -> send(s2d, DONE); source = COMPLETED }
-		:: atomic { d2s?NEVER -> never_read = true; source = GIVING_UP }
-		:: d2s?CANCEL -> source = DOUBT
-		:: source = DOUBT                                         /* waited too long */
-		:: broken_link && empty(d2s) -> source_lost = true
-#if BROKEN == 4
-		:: atomic { send(s2d, CANCEL); source = GIVING_UP }
+	:: atomic { source == ACTIVE -> source_runs = false; source_sends(SWITCHOVER); source = WAIT_READY }
+
+	/* Before GO: whatever happens, the guest runs here again. */
+	:: atomic { source == WAIT_READY && source_up && FROM_DESTINATION?[READY] -> FROM_DESTINATION?READY; source = RELEASING }
+	:: atomic { (source == WAIT_READY || source == RELEASING) && source_up && FROM_DESTINATION?[CANCEL] -> /* it could not load */
+		    assert(source == WAIT_READY); FROM_DESTINATION?CANCEL; nothing_there = true; source_closes(); source = GIVING_UP }
+	:: atomic { source == RELEASING && source_up -> go_handed = true; source_sends(GO); source = WAIT_RUNNING }
+	:: atomic { source == WAIT_READY || source == RELEASING -> give_up() } /* cancelled, too late, or cannot release */
+	:: atomic { (source == WAIT_READY || source == RELEASING) && SOURCE_NOTICES -> source_closes(); source = GIVING_UP }
+	:: atomic { source == GIVING_UP ->
+#ifndef STAYS_STOPPED
+		    if
+		    :: run_source()
+		    :: source_cannot = true                             /* its embedder cannot resume */
+		    fi;
 #endif
-		fi
-#if BROKEN == 1
-	:: source == WAIT_RUNNING && source_lost -> source = GIVING_UP
+		    if
+		    :: nothing_there || never_read -> source_ends()
+		    :: else ->
+#ifdef DOES_NOT_TELL
+			    source_ends()
 #else
-	:: source == WAIT_RUNNING && source_lost -> source = DOUBT
+			    source = TELLING
 #endif
-	:: source == GIVING_UP ->
-#if BROKEN == 8
-		source = FAILED
+		    fi }
+
+	/* The guest is accounted for; the destination is not to stay in doubt. */
+	:: atomic { source == TELLING && source_up && nempty(FROM_DESTINATION) ->
+		    FROM_DESTINATION?m;
+		    if
+		    :: m == ANSWER -> skip
+		    :: m == READY && !asked -> skip                     /* it crossed our CANCEL */
+		    :: m == READY && asked -> source_sends(CANCEL)
+		    :: m == NEVER || m == CANCEL || m == REFUSE -> source_ends()
+		    :: m == RUNNING -> assert(told_destination); source_ends()
+		    :: else -> unexpected()
+		    fi }
+	:: atomic { source == TELLING && SOURCE_NOTICES -> source_closes() }
+	:: atomic { source == TELLING && !source_up && ANSWERS -> asked = true; source_dials() }
+	:: atomic { source == TELLING && (!calm || (!source_up && !ANSWERS)) -> stopped_telling = true; source_ends() }
+
+	/* After GO: only RUNNING, NEVER or an operator decide. */
+	:: atomic { source == WAIT_RUNNING && source_up && nempty(FROM_DESTINATION) ->
+		    FROM_DESTINATION?m;
+		    if
+		    :: m == RUNNING -> source_takes_running()
+		    :: m == NEVER -> source_takes_never()
+#ifdef READY_AGAIN_VOIDS_GO
+		    :: m == READY -> give_up()
+#endif
+		    :: else -> unexpected()
+		    fi }
+	:: atomic { source == WAIT_RUNNING && faults > 0 && !calm -> faults--; source_doubts() } /* waited too long */
+#ifdef RESUMES_ON_LOSS_AFTER_GO
+	:: atomic { source == WAIT_RUNNING && SOURCE_NOTICES -> give_up() }
+#elif defined(LETS_GO_ON_LOSS)
+	:: atomic { source == WAIT_RUNNING && SOURCE_NOTICES -> source_closes(); source = COMPLETED }
 #else
-		if
-		:: atomic { run_source(); source = FAILED }
-		:: atomic { resume_failed = true; source = FAILED }
-		fi
+	:: atomic { (source == WAIT_RUNNING || source == ANSWERED) && SOURCE_NOTICES -> source_doubts() }
 #endif
-#ifdef RECOVER
-	:: source == DOUBT && !asked -> atomic { asked = true; source_lost = true; broken_link = true; ask!ASK }
-	:: source == DOUBT && asked && nempty(answer) ->
-		if
-		:: atomic { answer?RUNNING -> source = COMPLETED }
-		:: atomic { answer?NEVER -> never_read = true; source = GIVING_UP }
-		:: answer?LOADED -> skip                                  /* and ask the operator */
-#if BROKEN == 7
-		:: atomic { answer?UNKNOWN -> never_read = true; source = GIVING_UP }
+#ifdef CANCELS_AFTER_GO
+	:: atomic { source == WAIT_RUNNING -> give_up() }
+#endif
+
+	/* In doubt: asks until it knows, or is told. */
+	:: atomic { source == DOUBT && ANSWERS && !refused -> source_dials(); source = ASKING }
+	:: atomic { source == ASKING && SOURCE_NOTICES -> source_closes(); source = DOUBT } /* the same doubt */
+	:: atomic { source == ASKING && nempty(FROM_DESTINATION) ->
+		    FROM_DESTINATION?m;
+		    if
+		    :: m == ANSWER -> source = ANSWERED
+#ifdef UNKNOWN_IS_NEVER
+		    :: m == REFUSE -> source_takes_never()
 #else
-		:: answer?UNKNOWN -> skip
+		    :: m == REFUSE -> refused = true; source_closes(); source = DOUBT
 #endif
-		fi
+		    :: else -> unexpected()
+		    fi }
+#ifdef OLD_READY_ACCEPTED
+	:: atomic { source == ASKING && d2s[source_link - 1]?[ANSWER] -> d2s[source_link - 1]?ANSWER }
+	:: atomic { source == ASKING && d2s[source_link - 1]?[READY] ->
+		    d2s[source_link - 1]?READY; source_sends(GO); source = WAIT_RUNNING }
 #endif
-	:: SETTLED(source) && SETTLED(destination) && source != DOUBT -> break
-	:: told_source && source == FAILED -> break
+	:: atomic { source == ANSWERED && source_up && nempty(FROM_DESTINATION) ->
+		    FROM_DESTINATION?m;
+		    if
+		    :: m == READY -> source_sends(GO); source = WAIT_RUNNING /* the old GO is void */
+		    :: m == RUNNING -> source_takes_running()
+		    :: m == NEVER -> source_takes_never()
+		    :: else -> unexpected()
+		    fi }
+	:: atomic { source == ANSWERED && faults > 0 && !calm -> faults--; source_doubts() }
+	:: atomic { source == RECLAIMING ->
+		    if
+		    :: run_source()
+		    :: source_cannot = true
+		    fi;
+		    source_ends() }
+#ifdef TOLD_AND_GOES_ON
+	/* Told to run, and yet it goes on reconnecting. */
+	:: atomic { (source == RECLAIMING || source == FAILED) && told_source && source_up && nempty(FROM_DESTINATION) ->
+		    FROM_DESTINATION?m;
+		    if
+		    :: m == READY -> source_sends(GO)
+		    :: else -> skip
+		    fi }
+#endif
 	od
 }
 
-proctype Destination() provided (destination != GONE)
+#ifdef ANSWERS_BEFORE_CLOSING
+byte half_closed = LINKS;
+#endif
+
+inline destination_doubts()
 {
-	do
-	:: destination == ACTIVE && !destination_lost ->
-		if
-		:: s2d?SWITCHOVER -> destination = LOADING
-		:: s2d?CANCEL -> destination = FAILED
-		:: atomic { send(d2s, CANCEL); destination = FAILED }
-		:: broken_link && empty(s2d) -> destination_lost = true
-		fi
-	:: destination == LOADING && !destination_lost ->
-		if
-		:: atomic { send(d2s, READY); destination = IS_READY }
-		:: atomic { send(d2s, CANCEL); destination = FAILED }
-		:: s2d?CANCEL -> destination = FAILED
-		:: broken_link && empty(s2d) -> destination_lost = true
-		fi
-	:: atomic { (destination == ACTIVE || destination == LOADING) && destination_lost -> destination = FAILED }
-	:: destination == IS_READY && !destination_lost ->
-		if
-		:: atomic { s2d?GO -> destination = ACQUIRING }
-		:: atomic { s2d?CANCEL -> destination = FAILED }
-		:: atomic { destination == IS_READY -> destination = DOUBT } /* waited too long */
-		:: destination != IS_READY -> skip
-		:: broken_link && empty(s2d) -> destination_lost = true
-#if BROKEN == 5
-		:: destination = ACQUIRING
-#endif
-		fi
-#if BROKEN == 2
-	:: atomic { destination == IS_READY && destination_lost -> destination = ACQUIRING }
+	destination_closes();
+	destination_doubt++;
+	destination = DOUBT
+}
+
+inline destination_never()
+{
+	destination_sends(NEVER);
+	destination = FAILED
+}
+
+#if defined(ANSWERS_BEFORE_CLOSING) || defined(OLD_GO_ACCEPTED)
+#define LATE_WORD(m) skip
 #else
-	:: atomic { destination == IS_READY && destination_lost -> destination = DOUBT }
+#define LATE_WORD(m) assert(m == CANCEL || m == BYE || (m == SWITCHOVER && destination == FAILED))
 #endif
-	:: destination == ACQUIRING ->
-		if
-		:: destination = RESUMING
-		:: atomic { send(d2s, NEVER); destination = FAILED }
-		fi
-	:: destination == RESUMING ->
-		if
-		:: atomic { run_destination(); destination = WAIT_DONE }
-		:: atomic { send(d2s, NEVER); resume_failed = true; destination = FAILED }
-#if BROKEN == 3
-		:: send(d2s, NEVER)                                       /* it took too long, and goes on */
+
+proctype Destination()
+{
+	mtype m;
+	do
+	/* Before READY: what came is void if anything goes wrong. */
+	:: atomic { destination == ACTIVE && destination_up && FROM_SOURCE?[SWITCHOVER] -> FROM_SOURCE?SWITCHOVER; destination = LOADING }
+	:: atomic { destination == LOADING -> destination_sends(READY); destination = IS_READY }
+	:: atomic { destination == LOADING && destination_up && FROM_SOURCE?[CANCEL] -> FROM_SOURCE?CANCEL; destination_never() }
+	:: atomic { destination == ACTIVE || destination == LOADING -> destination_sends(CANCEL); destination = FAILED }
+	:: atomic { (destination == ACTIVE || destination == LOADING) && DESTINATION_NOTICES -> destination_closes(); destination = FAILED }
+
+	/* Ready: only GO or an operator let it run. */
+	:: atomic { destination == IS_READY && destination_up && nempty(FROM_SOURCE) ->
+		    FROM_SOURCE?m;
+		    if
+		    :: m == GO -> destination = ACQUIRING
+		    :: m == CANCEL -> destination_never()
+		    :: else -> unexpected()
+		    fi }
+	:: atomic { destination == IS_READY && faults > 0 && !calm -> faults--; destination_doubts() } /* waited too long */
+#ifdef RUNS_ON_LOST_LINK
+	:: atomic { destination == IS_READY && DESTINATION_NOTICES -> destination = ACQUIRING }
+#else
+	:: atomic { destination == IS_READY && DESTINATION_NOTICES -> destination_doubts() }
 #endif
-		fi
-	:: destination == WAIT_DONE -> atomic { send(d2s, RUNNING); destination = COMPLETED }
-	:: SETTLED(destination) && SETTLED(source) && destination != DOUBT -> break
-	:: destination == FAILED && told_destination -> break
+#ifdef RUNS_ONCE_READY
+	:: destination == IS_READY -> destination = ACQUIRING
+#endif
+#ifdef READY_AGAIN_VOIDS_GO
+	:: atomic { destination == IS_READY && destination_up && faults > 0 -> faults--; destination_sends(READY) }
+#endif
+
+	/* The guest is ours unless we say NEVER. The link does not matter; the word is said when it is decided, on the link there is then. */
+	:: atomic { destination == ACQUIRING ->
+		    if
+		    :: destination = RESUMING
+		    :: destination_cannot = true; destination_never()
+		    fi }
+	:: atomic { destination == RESUMING ->
+		    if
+		    :: run_destination(); destination_sends(RUNNING); destination = WAIT_DONE
+		    :: destination_cannot = true; destination_never()
+		    fi }
+#ifdef NEVER_WHILE_RESUMING
+	:: atomic { destination == RESUMING && !told_destination && faults > 0 -> faults--; destination_sends(NEVER) } /* it takes too long, and goes on */
+#endif
+	:: atomic { destination == WAIT_DONE && destination_up && FROM_SOURCE?[DONE] -> FROM_SOURCE?DONE; destination = COMPLETED }
+	:: atomic { destination == WAIT_DONE && !calm -> destination = COMPLETED } /* the door stays open */
+	:: atomic { destination == WAIT_DONE && DESTINATION_NOTICES -> destination_closes(); destination = COMPLETED }
+	:: atomic { destination == WAIT_DONE && !destination_up -> destination = COMPLETED }
+	:: atomic { (destination == COMPLETED || destination == FAILED || destination == ACQUIRING || destination == RESUMING) &&
+		    DESTINATION_NOTICES -> destination_closes() }
+	/* Late words change nothing. GO is none of them: who said NEVER or runs has had it, and a link that is asked on carries none before READY. */
+	:: atomic { (destination == COMPLETED || destination == FAILED || destination == ACQUIRING || destination == RESUMING ||
+		     destination == WAIT_DONE) && destination_up && nempty(FROM_SOURCE) && !FROM_SOURCE?[DONE] ->
+		    FROM_SOURCE?m; LATE_WORD(m) }
+	:: atomic { (destination == COMPLETED || destination == FAILED) && destination_up && FROM_SOURCE?[DONE] -> FROM_SOURCE?DONE }
+
+#ifdef OLD_GO_ACCEPTED
+	:: atomic { destination == IS_READY && destination_link > 0 && s2d[destination_link - 1]?[GO] ->
+		    s2d[destination_link - 1]?GO; destination = ACQUIRING }
+#endif
+#ifdef ANSWERS_BEFORE_CLOSING
+	:: atomic { half_closed < LINKS && destination == IS_READY && s2d[half_closed]?[GO] ->
+		    s2d[half_closed]?GO; destination = ACQUIRING }
+	:: atomic { half_closed < LINKS -> empty_out(s2d[half_closed]); half_closed = LINKS }
+#endif
 	od
 }
 
-#ifdef RECOVER
-#define UNDECIDED (destination == ACQUIRING || destination == RESUMING || destination == WAIT_DONE)
-/* Who answers at the door, also after a restart. */
-proctype Door()
-{
-	do
-	:: nempty(ask) && !UNDECIDED ->
-#if BROKEN != 6
-		atomic {                                                  /* first the old link is closed: a GO may sit in it */
-			destination_lost = true;
-			do
-			:: nempty(s2d) -> s2d?_
-			:: empty(s2d) -> break
-			od
-		};
-		!UNDECIDED;
+#ifdef NO_TOMBSTONES
+#define FORGOTTEN true
+#else
+#define FORGOTTEN forgotten
 #endif
+
+/* A later link comes. It is answered also for a session that is over (the listener remembers it), and by a process that knows nothing. */
+proctype Door(byte n)
+{
+	atomic {
+		ANSWERS && s2d[n]?[DIAL] -> s2d[n]?DIAL;
 		if
-		:: atomic { destination_crashed -> ask?ASK; answer!UNKNOWN }
-		:: atomic { !destination_crashed && destination == COMPLETED -> ask?ASK; answer!RUNNING }
-		:: atomic { !destination_crashed && destination == FAILED -> ask?ASK; answer!NEVER }
-		:: atomic { !destination_crashed && (destination == IS_READY || destination == DOUBT) -> ask?ASK; answer!LOADED }
-#if BROKEN == 6
-		:: !destination_crashed && (destination == IS_READY || destination == DOUBT) -> ask?ASK; answer!NEVER;
+#ifndef LATE_DIAL_ACCEPTED
+		:: destination != GONE && n <= destination_link ->          /* comes after a later dial */
+			cut_s2d[n] = true;
+			cut_d2s[n] = true;
+			empty_out(s2d[n])
+#endif
+		:: destination == GONE || (FORGOTTEN && OVER(destination)) ->
+			destination_link = n;
+			destination_up = true;
+#ifdef FORGOTTEN_IS_NEVER
+			destination_sends(ANSWER);
+			destination_sends(NEVER)
+#else
+			destination_sends(REFUSE)
+#endif
+		:: else ->
+#ifdef ANSWERS_BEFORE_CLOSING
+			half_closed = (destination_up -> destination_link : half_closed);
+#else
+			destination_closes();                               /* a GO may sit in it */
+#endif
+			destination_link = n;
+			destination_up = true;
+			destination_sends(ANSWER);
 			if
-			:: atomic { destination == IS_READY || destination == DOUBT -> destination = FAILED }
-			:: else -> skip
-			fi
+			:: destination == ACTIVE || destination == LOADING -> destination_never()
+			:: destination == IS_READY || destination == DOUBT -> destination = IS_READY; destination_sends(READY)
+#ifdef NEVER_WHILE_DECIDING
+			:: destination == ACQUIRING || destination == RESUMING -> destination_sends(NEVER)
+#elif defined(READY_WHILE_DECIDING)
+			:: destination == ACQUIRING || destination == RESUMING -> destination_sends(READY)
 #else
-		:: atomic { !destination_crashed && (destination == IS_READY || destination == DOUBT) -> ask?ASK; answer!NEVER;
-			    destination = FAILED }
+			:: destination == ACQUIRING || destination == RESUMING -> skip /* not decided: said when it is */
 #endif
+			:: destination == WAIT_DONE || destination == COMPLETED -> destination_sends(RUNNING)
+			:: destination == FAILED -> destination_sends(NEVER)
+			fi
 		fi
-	od
+	}
 }
-#endif
+
+#define LOSE(channel, cut) :: atomic { cut && nempty(channel) -> empty_out(channel) }
 
 /* What the world does to them. */
 proctype World()
 {
-	bool crash_left = true;
+	byte i = 0;
 	do
-	:: atomic { !broken_link -> broken_link = true }
-	:: atomic { broken_link && nempty(s2d) -> s2d?_ }                 /* lost on the way */
-	:: atomic { broken_link && nempty(d2s) -> d2s?_ }
-	:: crash_left && source != GONE && !SETTLED(source) -> atomic { source = GONE; source_runs = false; source_crashed = true;
-									broken_link = true; crash_left = false }
-	:: crash_left && destination != GONE -> atomic { destination = GONE; destination_runs = false; destination_crashed = true;
-							 broken_link = true; crash_left = false }
-	:: SETTLED(source) && SETTLED(destination) -> break
+	:: atomic { !calm && faults > 0 ->                              /* a link breaks, one way or both */
+		    faults--;
+		    do
+		    :: i < source_link -> i++
+		    :: break
+		    od;
+		    if
+		    :: cut_s2d[i] = true
+		    :: cut_d2s[i] = true
+		    :: cut_s2d[i] = true; cut_d2s[i] = true
+		    fi;
+		    i = 0 }
+	/* What it holds, or the rest of that, is lost. Or it is not, and arrives, however late. */
+	LOSE(s2d[0], cut_s2d[0])
+	LOSE(d2s[0], cut_d2s[0])
+	LOSE(s2d[1], cut_s2d[1])
+	LOSE(d2s[1], cut_d2s[1])
+#if FAULTS > 0
+	LOSE(s2d[2], cut_s2d[2])
+	LOSE(d2s[2], cut_d2s[2])
+#endif
+#if FAULTS > 1
+	LOSE(s2d[3], cut_s2d[3])
+	LOSE(d2s[3], cut_d2s[3])
+#endif
+#if FAULTS > 2
+	LOSE(s2d[4], cut_s2d[4])
+	LOSE(d2s[4], cut_d2s[4])
+#endif
+	:: atomic { !calm && !crashed && !OVER(source) -> crashed = true; source_closes(); source = GONE; source_runs = false }
+	:: atomic { !calm && !crashed && destination != GONE ->
+		    crashed = true;
+		    do
+		    :: i <= source_link -> cut_s2d[i] = true; cut_d2s[i] = true; empty_out(s2d[i]); i++
+		    :: i > source_link -> break
+		    od;
+		    i = 0;
+		    destination_up = false;
+		    destination = GONE;
+		    destination_runs = false }
+	:: atomic { !calm && destination == GONE && !restarted -> restarted = true }
+	:: atomic { !calm && OVER(destination) && !forgotten -> forgotten = true }
+	:: atomic { !calm -> calm = true }
 	od
 }
 
-/* Looks at both sides and tells the truth: who is told to run knows that the other does not and will not. */
+#define DESTINATION_IS_OVER (destination == FAILED || destination == GONE)
+#define SOURCE_IS_OVER (source == GONE || source == COMPLETED || (source == FAILED && !source_runs))
+#if defined(UNNUMBERED)
+#define SAME_DOUBT(seen, now) true
+#define DESTINATION_WILL_NOT DESTINATION_IS_OVER
+#define SOURCE_WILL_NOT SOURCE_IS_OVER
+#elif defined(WORD_FOR_ANOTHER_DOUBT)
+#define SAME_DOUBT(seen, now) true
+#define DESTINATION_WILL_NOT (DESTINATION_IS_OVER || destination == DOUBT)
+#define SOURCE_WILL_NOT SOURCE_IS_OVER
+#elif defined(NOT_YET_IS_NEVER)
+#define SAME_DOUBT(seen, now) (seen == now)
+#define DESTINATION_WILL_NOT (!destination_runs)
+#define SOURCE_WILL_NOT SOURCE_IS_OVER
+#else
+#define SAME_DOUBT(seen, now) (seen == now)
+#define DESTINATION_WILL_NOT (DESTINATION_IS_OVER || destination == DOUBT)
+#define SOURCE_WILL_NOT (SOURCE_IS_OVER || SOURCE_IN_DOUBT)
+#endif
+#ifdef WORD_AFTER_DOUBT
+#define SOURCE_TAKES_WORDS (SOURCE_IN_DOUBT || source == ANSWERED || source == WAIT_RUNNING)
+#else
+#define SOURCE_TAKES_WORDS SOURCE_IN_DOUBT
+#endif
+
+/* Sees that a side is in doubt, then looks at the other, then says what follows; in between anything can happen. A side that answers or decides
+ * (ready, acquiring, resuming) does not run yet: that is nothing to conclude from, so he looks again later. */
 proctype Operator()
 {
+	byte seen;
+	bool there;
+	if
+	:: there = true
+	:: there = false
+	fi;
 	do
-	:: atomic { source == DOUBT && destination_runs && SETTLED(destination) -> source = COMPLETED }
-	:: atomic { source == DOUBT && (destination == FAILED || destination == GONE) && !destination_runs && empty(ask) && empty(answer) ->
-		    told_source = true; run_source(); source = FAILED }
-	:: atomic { source == DOUBT && destination == DOUBT && empty(ask) && empty(answer) -> told_destination = true; destination = FAILED }
-	:: atomic { destination == DOUBT && source == GONE -> told_destination = true; run_destination(); destination = COMPLETED }
-	:: atomic { destination == DOUBT && source_runs -> told_destination = true; destination = FAILED }
-	:: atomic { destination == DOUBT && source == FAILED && !source_runs -> told_destination = true; run_destination(); destination = COMPLETED }
-	:: timeout ->
-		/* Nothing can happen any more: both have come to an end, none is in doubt, and there is a guest, but where the host that
-		 * had it is gone or could not run it. */
-		assert(SETTLED(source) && SETTLED(destination) && source != DOUBT && destination != DOUBT);
-		assert(source_runs || destination_runs || source_crashed || destination_crashed || resume_failed);
-		break
-	od
+	:: there && SOURCE_IN_DOUBT ->
+		seen = source_doubt;
+		if
+		:: DESTINATION_WILL_NOT ->
+			if
+			:: atomic { SOURCE_TAKES_WORDS && SAME_DOUBT(seen, source_doubt) ->
+				    told_source = true;
+#ifndef TOLD_AND_GOES_ON
+				    source_closes();                    /* and so asks no more */
+#endif
+				    source = RECLAIMING }
+			:: else -> skip                                     /* refused */
+			fi
+		:: destination_runs ->
+			if
+			:: atomic { SOURCE_IN_DOUBT -> told_source = true; source_closes(); source = COMPLETED }
+			:: else -> skip
+			fi
+		:: !SOURCE_IN_DOUBT -> skip
+		fi;
+		seen = 0
+	:: there && destination == DOUBT ->
+		seen = destination_doubt;
+		if
+		:: SOURCE_WILL_NOT ->
+			if
+			:: atomic { destination == DOUBT && SAME_DOUBT(seen, destination_doubt) ->
+				    told_destination = true;
+				    destination = ACQUIRING }
+			:: else -> skip
+			fi
+		:: source_runs || SOURCE_IN_DOUBT ->
+			if
+			:: atomic { destination == DOUBT -> told_destination = true; destination = FAILED }
+			:: else -> skip
+			fi
+		:: destination != DOUBT -> skip
+		fi;
+		seen = 0
+	:: timeout -> break                                                 /* nothing can happen any more */
+	od;
+	assert(OVER(source) || source == DOUBT);
+	assert(OVER(destination) || destination == DOUBT);
+	/* Doubt ends by itself where there is someone to ask who remembers, else by the operator. */
+	assert((!there && (crashed || forgotten || stopped_telling)) || (source != DOUBT && destination != DOUBT));
+	/* There is a guest, but where the host that had it is gone or cannot run it. */
+	assert(source_runs || destination_runs || source == DOUBT || destination == DOUBT || source_cannot || source == GONE ||
+	       (destination == GONE && destination_ever_ran));
+	assert(source != COMPLETED || running_read || told_source)
 }
 
 init
 {
-#ifdef RECOVER
-	run Door();
+	atomic {
+		run Source();
+		run Destination();
+		run Door(1);
+#if FAULTS > 0
+		run Door(2);
 #endif
-	atomic { run Source(); run Destination(); run World(); run Operator() }
+#if FAULTS > 1
+		run Door(3);
+#endif
+#if FAULTS > 2
+		run Door(4);
+#endif
+		run World();
+		run Operator()
+	}
 }
