@@ -2,17 +2,22 @@
 /* handoff.pml: who owns the guest, for spin: both ends from the stop of the source's guest on, over a link that breaks at any moment and is
  * dialled again.
  *
- * What can happen: a link breaks one way or both, with or without what it holds, and each side notices in its own time (the other may
- * go on on it for long: half-open); an old link's words arrive late; a dial arrives after a later one; deadlines; cancel; embedders that
- * cannot load, release, acquire or resume; one crash of either side at any moment, with or without a restart that knows nothing; a
- * destination's listener that forgets; a source that stops telling; and an operator who looks at both sides, one after the other,
- * and later says the word that follows from what he saw.
+ * What can happen: a link breaks one way or both, with or without what it holds, and each side notices in its own time (the other may go on
+ * on it for long: half-open); an old link's words arrive late; a dial arrives after a later one; deadlines; cancel; embedders that cannot
+ * load, release, acquire or resume; a crash of either side (-DBOTH_CRASH: of both) at any moment, with or without a restart that knows
+ * nothing; a destination's listener that forgets; a source that stops telling; and an operator who looks at both sides, one after the
+ * other, and later says the word that follows from what he saw.
  *
- * Faults of the link and deadlines are FAULTS in all; each costs one dial at most, and so does a crash: that is asserted,
- * and shows that the ends do not dial in circles.
+ * Faults of the link and deadlines are FAULTS in all; each costs one dial at most, and so does a crash: that is asserted, and shows that
+ * the ends do not dial in circles.
  *
- * What is under #ifdef is broken on purpose; `run` lists it, and what each must be refuted for. -DUNNUMBERED: the operator's word does not name the doubt that it is for. That holds only for
- * an operator who tells a side to run when the other is over, not when it is in doubt: he discards there first. */
+ * -DUNNUMBERED: the operator's word does not name the doubt that it is for. That holds only for an operator who tells a side to run when
+ * the other is over, not when it is in doubt: he discards there first.
+ * -DLAST_COPY adds a law: a source that gives up and then cannot resume has not made the destination discard a guest that was ready to
+ * run. It holds only with -DRESUMES_FIRST: CANCEL is sent once the guest runs at the source; where it cannot, nothing is told and the
+ * destination's operator decides.
+ *
+ * What else is under #ifdef is broken on purpose; `run` lists it, and what each must be refuted for. */
 
 #ifndef FAULTS
 #define FAULTS 2 /* 0 to 3 */
@@ -41,7 +46,13 @@ bool restarted = false, forgotten = false, stopped_telling = false, crashed = fa
 
 /* For the laws. */
 bool go_handed = false, never_read = false, running_read = false, destination_ever_ran = false;
-bool told_source = false, told_destination = false, source_cannot = false, destination_cannot = false;
+bool told_source = false, told_destination = false, source_cannot = false; /* resume */
+#ifdef LAST_COPY
+bool discarded_ready = false;
+#else
+#define discarded_ready skipped /* costs states */
+hidden byte skipped;
+#endif
 
 #define SOURCE_IN_DOUBT (source == DOUBT || source == ASKING)   /* until ANSWER came */
 #define OVER(x) (x == COMPLETED || x == FAILED || x == GONE)
@@ -130,7 +141,9 @@ inline source_doubts()
 /* Leave, with the guest running here. Whoever the word reaches says NEVER. */
 inline give_up()
 {
+#ifndef RESUMES_FIRST
 	source_sends(CANCEL);
+#endif
 	source = GIVING_UP
 }
 
@@ -189,8 +202,13 @@ proctype Source()
 		    if
 		    :: nothing_there || never_read -> source_ends()
 		    :: else ->
-#ifdef DOES_NOT_TELL
+#if defined(DOES_NOT_TELL)
 			    source_ends()
+#elif defined(RESUMES_FIRST)
+			    if
+			    :: source_runs -> source_sends(CANCEL); source = TELLING
+			    :: else -> source_ends()                    /* the destination's operator may want it */
+			    fi
 #else
 			    source = TELLING
 #endif
@@ -319,7 +337,7 @@ proctype Destination()
 		    FROM_SOURCE?m;
 		    if
 		    :: m == GO -> destination = ACQUIRING
-		    :: m == CANCEL -> destination_never()
+		    :: m == CANCEL -> discarded_ready = true; destination_never()
 		    :: else -> unexpected()
 		    fi }
 	:: atomic { destination == IS_READY && faults > 0 && !calm -> faults--; destination_doubts() } /* waited too long */
@@ -339,12 +357,12 @@ proctype Destination()
 	:: atomic { destination == ACQUIRING ->
 		    if
 		    :: destination = RESUMING
-		    :: destination_cannot = true; destination_never()
+		    :: destination_never()
 		    fi }
 	:: atomic { destination == RESUMING ->
 		    if
 		    :: run_destination(); destination_sends(RUNNING); destination = WAIT_DONE
-		    :: destination_cannot = true; destination_never()
+		    :: destination_never()
 		    fi }
 #ifdef NEVER_WHILE_RESUMING
 	:: atomic { destination == RESUMING && !told_destination && faults > 0 -> faults--; destination_sends(NEVER) } /* it takes too long, and goes on */
@@ -428,6 +446,12 @@ proctype Door(byte n)
 
 #define LOSE(channel, cut) :: atomic { cut && nempty(channel) -> empty_out(channel) }
 
+#ifdef BOTH_CRASH
+#define MAY_CRASH true
+#else
+#define MAY_CRASH !crashed
+#endif
+
 /* What the world does to them. */
 proctype World()
 {
@@ -462,8 +486,8 @@ proctype World()
 	LOSE(s2d[4], cut_s2d[4])
 	LOSE(d2s[4], cut_d2s[4])
 #endif
-	:: atomic { !calm && !crashed && !OVER(source) -> crashed = true; source_closes(); source = GONE; source_runs = false }
-	:: atomic { !calm && !crashed && destination != GONE ->
+	:: atomic { !calm && MAY_CRASH && !OVER(source) -> crashed = true; source_closes(); source = GONE; source_runs = false }
+	:: atomic { !calm && MAY_CRASH && destination != GONE ->
 		    crashed = true;
 		    do
 		    :: i <= source_link -> cut_s2d[i] = true; cut_d2s[i] = true; empty_out(s2d[i]); i++
@@ -502,6 +526,12 @@ proctype World()
 #define SOURCE_TAKES_WORDS (SOURCE_IN_DOUBT || source == ANSWERED || source == WAIT_RUNNING)
 #else
 #define SOURCE_TAKES_WORDS SOURCE_IN_DOUBT
+#endif
+
+#ifdef RESUMES_FIRST
+#define NOT_TOLD source_cannot
+#else
+#define NOT_TOLD false
 #endif
 
 /* Sees that a side is in doubt, then looks at the other, then says what follows; in between anything can happen. A side that answers or decides
@@ -559,11 +589,14 @@ proctype Operator()
 	assert(OVER(source) || source == DOUBT);
 	assert(OVER(destination) || destination == DOUBT);
 	/* Doubt ends by itself where there is someone to ask who remembers, else by the operator. */
-	assert((!there && (crashed || forgotten || stopped_telling)) || (source != DOUBT && destination != DOUBT));
+	assert((!there && (crashed || forgotten || stopped_telling || NOT_TOLD)) || (source != DOUBT && destination != DOUBT));
 	/* There is a guest, but where the host that had it is gone or cannot run it. */
 	assert(source_runs || destination_runs || source == DOUBT || destination == DOUBT || source_cannot || source == GONE ||
 	       (destination == GONE && destination_ever_ran));
-	assert(source != COMPLETED || running_read || told_source)
+	assert(source != COMPLETED || running_read || told_source);
+#ifdef LAST_COPY
+	assert(!(discarded_ready && source_cannot))
+#endif
 }
 
 init

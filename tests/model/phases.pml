@@ -413,17 +413,24 @@ proctype Operator()
 		    told_source = true; ask(RECLAIMING, RESUME) }
 	:: atomic { source == DOUBT && !source_up && destination_runs ->
 		    told_source = true; source_enters(COMPLETED); source = ENDED }
+	/* Both in doubt: one is discarded first, then the other runs. */
+	:: atomic { source == DOUBT && !source_up && destination == DOUBT && !destination_up ->
+		    if
+		    :: told_source = true; source_enters(COMPLETED); source = ENDED
+		    :: told_destination = true; destination_ends(FAILED)
+		    fi }
+	:: atomic { destination == DOUBT && !destination_up && source == ENDED && source_phase == FAILED && !source_runs && !late ->
+		    told_destination = true; ask_there(ACQUIRING, ACQUIRE) }
 	:: atomic { destination == DOUBT && !destination_up && source_runs -> told_destination = true; destination_ends(FAILED) }
 	:: atomic { destination == DOUBT && !destination_up && source == ENDED && source_phase == COMPLETED ->
 		    told_destination = true; ask_there(ACQUIRING, ACQUIRE) }
 	:: timeout -> break
 	od;
-	/* Nothing can happen any more: every run has come to an end, or to a doubt that waits for an operator. */
-	assert(source == NEW || source == ENDED || source == LINGERING || source == DOUBT);
-	assert(destination == LISTENING || destination == ENDED || destination == LINGERING || destination == DOUBT);
+	/* Nothing can happen any more: every run has come to an end, but where the operator waits for a source that may yet resume. */
+	assert(source == ENDED || source == LINGERING);
+	assert(destination == ENDED || destination == LINGERING || (destination == DOUBT && late && !source_runs));
 	assert(source != ENDED || source_phase == COMPLETED || source_phase == CANCELLED || source_phase == FAILED);
-	assert(source != DOUBT || destination == DOUBT);                    /* the operator could say nothing yet: he discards one */
-	assert(source_runs || destination_runs || source == DOUBT || destination == DOUBT || RESUME_TROUBLE || told_source)
+	assert(source_runs || destination_runs || destination == DOUBT || RESUME_TROUBLE || told_source)
 }
 
 init
