@@ -334,7 +334,10 @@ static void back(struct destination *d, const struct input *in, struct actions *
 		remember(d, in, DESTINATION_TELLING);
 		break;
 	case DESTINATION_ACQUIRING:
-	case DESTINATION_RESUMING: break; /* it hears RUNNING or NEVER when we know */
+	case DESTINATION_RESUMING:               /* it hears RUNNING or NEVER when we know */
+		if (d->phase == SLUICE_IN_DOUBT) /* an operator was first */
+			enter(d, out, SLUICE_DEVICE);
+		break;
 	default:
 		fail(d, in, out, SLUICE_FAILED, MESSAGE_NEVER, -ECONNRESET, -1,
 		     "the source lost its link before the guest was here: see what it says, and try again");

@@ -93,11 +93,18 @@ static void end(struct source *s, const struct input *in, struct actions *out, e
 	await(s, SOURCE_ENDED, NEVER_NS, "nothing");
 }
 
+/* A try to tell the destination does not outlast the time there is for that. */
+static uint64_t until_told(const struct source *s, uint64_t usual_ns)
+{
+	return s->tell_until_ns && s->tell_until_ns < usual_ns ? s->tell_until_ns : usual_ns;
+}
+
 static void redial(struct source *s, struct actions *out)
 {
 	s->link_up = s->asked_anew = false;
 	actions_add(out, ACTION_DIAL)->link = ++s->dials;
-	await(s, SOURCE_REDIALLING, NEVER_NS, "the destination to be reached again"); /* the dial has its own deadline */
+	/* The dial has its own deadline. */
+	await(s, SOURCE_REDIALLING, until_told(s, NEVER_NS), "the destination to be reached again");
 }
 
 /* No link, or one that says nothing: rest, then try another. */
@@ -109,7 +116,7 @@ static void part(struct source *s, const struct input *in, struct actions *out)
 	s->redial_ms = s->redial_ms ? 2 * s->redial_ms : REDIAL_MIN_MS;
 	if (s->redial_ms > REDIAL_MAX_MS)
 		s->redial_ms = REDIAL_MAX_MS;
-	await(s, SOURCE_APART, in_ms(in, s->redial_ms), "the next try to reach the destination, or an operator");
+	await(s, SOURCE_APART, until_told(s, in_ms(in, s->redial_ms)), "the next try to reach the destination, or an operator");
 }
 
 static void tell(struct source *s, struct actions *out)
@@ -186,10 +193,12 @@ static void doubt(struct source *s, const struct input *in, struct actions *out,
 		 why);
 	actions_add(out, ACTION_STREAMS_STOP);
 	enter(s, out, SLUICE_IN_DOUBT);
-	if (s->redial_ms) /* not for the first time: a destination that makes no sense is not asked without a rest */
+	if (s->redial_ms) { /* not for the first time: a destination that makes no sense is not asked without a rest */
 		part(s, in, out);
-	else
+	} else {
+		s->redial_ms = REDIAL_MIN_MS / 2;
 		redial(s, out);
+	}
 }
 
 static void open_round(struct source *s, const struct input *in, struct actions *out, bool fetched, bool last)
@@ -443,7 +452,7 @@ static bool ready(struct source *s, const struct input *in, struct actions *out)
 /* A later link is up, and knows us. What the destination said last comes next. */
 static void answered(struct source *s, const struct input *in, struct actions *out)
 {
-	s->asked_anew = true;
+	s->asked_anew = s->may_be_ready = true; /* whoever said earlier that it does not know us was another */
 	if (s->tell_until_ns) {
 		await(s, SOURCE_TELLING, s->tell_until_ns, "the destination to let go of the guest");
 		return;
@@ -656,7 +665,8 @@ void source_step(struct source *s, const struct input *in, struct actions *out)
 	case INPUT_LINK_UP:
 		s->link_up = s->state == SOURCE_REDIALLING || s->state == SOURCE_DIALLING; /* else it is not wanted any more */
 		if (s->state == SOURCE_REDIALLING) {
-			await(s, SOURCE_ASKING, in_ms(in, in->params.connect_ms), "the destination's answer on a new link");
+			await(s, SOURCE_ASKING, until_told(s, in_ms(in, in->params.connect_ms)),
+			      "the destination's answer on a new link");
 		} else if (s->state == SOURCE_DIALLING) {
 			actions_send(out, MESSAGE_HELLO);
 			await(s, SOURCE_OFFERED, in_ms(in, in->params.callback_ms + SLACK_MS),
