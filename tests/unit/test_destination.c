@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* test_destination.c: the destination's phase machine, driven by hand. Before READY whatever goes wrong makes what came void; from
- * READY on it is in doubt without GO; from GO on the guest is its own, link or no link, unless it says NEVER. */
+ * READY on it is in doubt without GO; from GO on the guest is its own, link or no link, unless it says NEVER. A source that is back on
+ * a later link hears the last word again. */
 #include <errno.h>
 
 #include "core/decide/destination.h"
@@ -12,29 +13,44 @@ enum { STREAMS = 4, LAST = 7 };
 struct rig {
 	struct destination d;
 	struct actions out;
+	struct params params;
 	struct message message;
 	uint64_t now;
 	enum sluice_request pending;
 	unsigned resumes, ends, after_end, readies, nevers, runnings, doubled;
 	bool running, go, operator_said, closed;
-	int error;
+	bool up;        /* there is a link, and it may be talked on */
+	uint32_t epoch; /* of the newest link */
+	int error;      /* the first that has not mended */
 };
 
 static void rig_init(struct rig *r)
 {
 	memset(r, 0, sizeof *r);
 	destination_init(&r->d);
+	r->params = usual_params;
 	r->now = 1000 * (uint64_t)MS;
 }
 
 static void look_at(struct rig *r, const struct action *a)
 {
 	r->ends += a->type == ACTION_END;
-	if (a->type == ACTION_ERROR && !r->error)
+	if (a->type == ACTION_ERROR && (!r->error || !a->code))
 		r->error = a->code;
+	if (a->type == ACTION_ERROR && a->code)
+		CU_ASSERT(a->code < 0 && (one_line(a->text) || a->code == -ECANCELED)); /* "cancelled" is short */
 	r->closed |= a->type == ACTION_LINK_CLOSE;
+	if (a->type == ACTION_ADMIT) {
+		CU_ASSERT_EQUAL(a->link, r->epoch);
+		CU_ASSERT(!r->closed && !r->up);
+		r->up = true;
+	}
+	if (a->type == ACTION_LINK_DROP) {
+		CU_ASSERT_EQUAL(a->link, r->epoch);
+		r->up = false;
+	}
 	if (a->type == ACTION_SEND) {
-		CU_ASSERT(!r->closed);
+		CU_ASSERT(!r->closed && r->up);
 		r->readies += a->message_type == MESSAGE_READY;
 		r->nevers += a->message_type == MESSAGE_NEVER;
 		r->runnings += a->message_type == MESSAGE_RUNNING;
@@ -53,9 +69,15 @@ static void step(struct rig *r, struct input in)
 	bool over = r->ends;
 
 	in.now_ns = r->now;
-	in.params = usual_params;
+	in.params = r->params;
 	if (!in.text)
 		in.text = "as the test says";
+	if (in.type == INPUT_LINK_LOST || in.type == INPUT_LINK_BACK)
+		r->up = false; /* a later one waits for ADMIT */
+	if (in.type == INPUT_LINK_BACK)
+		in.link = ++r->epoch;
+	if (in.type == INPUT_MESSAGE && in.message->type == MESSAGE_HELLO && r->d.state == DESTINATION_LISTENING)
+		r->up = (r->epoch = 1);
 	r->out.n = 0;
 	destination_step(&r->d, &in, &r->out);
 	CU_ASSERT(r->out.n <= ACTIONS_MAX);
@@ -64,6 +86,9 @@ static void step(struct rig *r, struct input in)
 		look_at(r, &r->out.list[i]);
 	if (r->ends && !over)
 		CU_ASSERT_EQUAL(r->out.list[r->out.n - 1].type, ACTION_END);
+	/* Between an operator's word and what comes of it nothing is told. */
+	if (r->d.state != DESTINATION_ACQUIRING && r->d.state != DESTINATION_RESUMING)
+		CU_ASSERT_EQUAL(r->d.phase == SLUICE_IN_DOUBT, r->d.state == DESTINATION_DOUBT);
 }
 
 static void fails(struct rig *r, enum input_type type, int code)
@@ -78,7 +103,7 @@ static void hears_about(struct rig *r, enum message_type type, uint32_t attempt)
 	if (type == MESSAGE_SWITCHOVER) {
 		r->message.u.switchover.round = attempt;
 		r->message.u.switchover.n = 1;
-	} else if (type == MESSAGE_CANCEL) {
+	} else if (type == MESSAGE_CANCEL || type == MESSAGE_REFUSE || type == MESSAGE_NEVER) {
 		r->message.u.word.attempt = attempt;
 		r->message.u.word.code = -ECANCELED;
 		strcpy(r->message.u.word.text, "the other side says so");
@@ -92,6 +117,12 @@ static void hears_about(struct rig *r, enum message_type type, uint32_t attempt)
 static void hears(struct rig *r, enum message_type type)
 {
 	hears_about(r, type, LAST);
+}
+
+static void resolves(struct rig *r, uint32_t run)
+{
+	r->operator_said |= run;
+	step(r, (struct input){ .type = INPUT_RESOLVE, .value = run, .stream = -1 });
 }
 
 static void answers(struct rig *r, int code)
@@ -136,11 +167,16 @@ static void reach(struct rig *r, enum destination_state state)
 			if (state == DESTINATION_DOUBT)
 				fails(r, INPUT_LINK_LOST, -ECONNRESET);
 			else
-				hears(r, MESSAGE_GO);
+				hears(r, state == DESTINATION_TELLING ? MESSAGE_CANCEL : MESSAGE_GO);
 			break;
 		case DESTINATION_WAIT_DONE: hears(r, MESSAGE_DONE); break;
-		case DESTINATION_ASKING:
 		case DESTINATION_LOADING:
+			if (state == DESTINATION_GIVING_UP)
+				fails(r, INPUT_CANCEL, 0);
+			else
+				answers(r, 0);
+			break;
+		case DESTINATION_ASKING:
 		case DESTINATION_ACQUIRING:
 		case DESTINATION_RESUMING: answers(r, 0); break;
 		default: CU_FAIL_FATAL("no way there"); return;
@@ -161,7 +197,12 @@ static const enum destination_state after_go[] = {
 };
 enum { AFTER_GO = sizeof after_go / sizeof *after_go };
 
-#define SAYS(rig, text) CU_ASSERT_STRING_EQUAL(said(&(rig)->out), text)
+#define SAYS(rig, text)                                            \
+	do {                                                       \
+		CU_ASSERT_STRING_EQUAL(said(&(rig)->out), text);   \
+		if (strcmp(said(&(rig)->out), text))               \
+			printf("  said: %s\n", said(&(rig)->out)); \
+	} while (0)
 
 static void prod(struct rig *r)
 {
@@ -174,9 +215,16 @@ static void prod(struct rig *r)
 	CU_ASSERT_EQUAL(r->ends, 1);
 }
 
-/* What came is void: over at once, or when the embedder has let go of what it works on. Nothing runs here. */
+/* What came is void: over at once, or when the embedder has let go of what it works on, or when the source knows or had time to ask.
+ * Nothing runs here. */
 static void is_void(struct rig *r, enum sluice_phase phase)
 {
+	if (r->d.state == DESTINATION_TELLING) {
+		CU_ASSERT_EQUAL(r->d.phase, phase); /* who watches is told at once */
+		CU_ASSERT_EQUAL(r->d.deadline.at_ns, r->now + r->params.remember_ms * MS);
+		r->now = r->d.deadline.at_ns;
+		fails(r, INPUT_TICK, 0);
+	}
 	if (r->d.state == DESTINATION_GIVING_UP && r->pending) {
 		answers(r, 0);
 	} else if (r->d.state == DESTINATION_GIVING_UP) { /* it never answers */
@@ -228,7 +276,7 @@ static void straight_path(void)
 	answers(r, 0);
 	SAYS(r, "RUNNING");
 	hears(r, MESSAGE_DONE);
-	SAYS(r, "streams- phase:completed");
+	SAYS(r, "streams- phase:completed door-");
 	uint64_t over = r->d.ended_ns;
 	r->now += 1000 * (uint64_t)MS;
 	fails(r, INPUT_CLOSE, 0);
@@ -292,10 +340,12 @@ static void refuses_an_offer(void)
 	is_void(&r, SLUICE_FAILED);
 	reach(&r, DESTINATION_ASKING);
 	r.pending = 0;
-	step(&r,
-	     (struct input){
-		     .type = INPUT_DONE, .request = SLUICE_INCOMING_GUEST, .code = -EPERM, .text = "not today", .stream = -1 });
-	CU_ASSERT_STRING_EQUAL(r.out.list[1].text, "not today");
+	step(&r, (struct input){ .type = INPUT_DONE,
+				 .request = SLUICE_INCOMING_GUEST,
+				 .code = -EPERM,
+				 .text = "not on this day",
+				 .stream = -1 });
+	CU_ASSERT_STRING_EQUAL(r.out.list[1].text, "not on this day");
 	is_void(&r, SLUICE_FAILED);
 	reach(&r, DESTINATION_ACTIVE);
 	r.message.type = MESSAGE_SWITCHOVER;
@@ -327,7 +377,9 @@ static void ends_before_ready(void)
 
 		reach(&r, state);
 		hears(&r, MESSAGE_CANCEL);
-		CU_ASSERT_EQUAL(count_of(&r.out, ACTION_SEND), 0);
+		/* Once it has said SWITCHOVER the source waits for an answer. */
+		CU_ASSERT_EQUAL(count_of(&r.out, ACTION_SEND), state >= DESTINATION_LANDING);
+		CU_ASSERT_EQUAL(r.nevers, state >= DESTINATION_LANDING);
 		is_void(&r, SLUICE_CANCELLED);
 
 		reach(&r, state);
@@ -418,28 +470,32 @@ static void in_doubt_after_ready(void)
 		else
 			hears(&r, (enum message_type)type);
 		if (type != MESSAGE_CANCEL)
-			SAYS(&r, "error streams- link- phase:in-doubt");
-		CU_ASSERT_EQUAL(r.d.phase, type == MESSAGE_CANCEL ? SLUICE_CANCELLED : SLUICE_IN_DOUBT);
-		CU_ASSERT_EQUAL(r.ends, type == MESSAGE_CANCEL);
+			SAYS(&r, "error streams- drop phase:in-doubt");
+		else
+			SAYS(&r, "error NEVER streams- phase:cancelled");
+		CU_ASSERT_EQUAL(r.d.state, type == MESSAGE_CANCEL ? DESTINATION_TELLING : DESTINATION_DOUBT);
 	}
 	reach(&r, DESTINATION_READY);
 	CU_ASSERT_NOT_EQUAL(r.d.deadline.at_ns, UINT64_MAX);
 	r.now = r.d.deadline.at_ns;
 	fails(&r, INPUT_TICK, 0);
-	SAYS(&r, "error streams- link- phase:in-doubt");
-	CU_ASSERT(one_line(r.out.list[0].text));
+	SAYS(&r, "error streams- drop phase:in-doubt");
+	CU_ASSERT_EQUAL(r.error, -EINPROGRESS);
+	CU_ASSERT_EQUAL(r.d.deadline.at_ns, UINT64_MAX);
 	for (int type = INPUT_START + 1; type <= INPUT_TICK; type++) {
 		r.now += 1000000ull * MS;
-		if (type == INPUT_MESSAGE || type == INPUT_RESOLVE)
+		if (type == INPUT_MESSAGE || type == INPUT_RESOLVE || type == INPUT_LINK_BACK)
 			continue;
 		fails(&r, (enum input_type)type, -EIO);
-		CU_ASSERT_EQUAL(r.out.n, 0);
+		SAYS(&r, "");
 	}
-	for (int type = MESSAGE_HELLO; type < MESSAGE_TYPES; type++) { /* GO among them: it was promised to nobody any more */
-		hears_about(&r, (enum message_type)type, type == MESSAGE_GO ? LAST - 1 : LAST);
-		CU_ASSERT_EQUAL(r.out.n, 0);
+	/* What was still read from the link that it let go of. GO among it: the source asks before it takes anything for decided. */
+	for (int type = MESSAGE_HELLO; type < MESSAGE_TYPES; type++) {
+		hears(&r, (enum message_type)type);
+		SAYS(&r, "");
 	}
 	CU_ASSERT_EQUAL(r.d.state, DESTINATION_DOUBT);
+	CU_ASSERT(!r.pending && !r.running);
 }
 
 static void operator_decides(void)
@@ -447,31 +503,73 @@ static void operator_decides(void)
 	struct rig r;
 
 	reach(&r, DESTINATION_DOUBT);
-	step(&r, (struct input){ .type = INPUT_RESOLVE, .value = 0, .stream = -1 });
-	SAYS(&r, "streams- phase:failed link- end");
+	resolves(&r, 0);
+	SAYS(&r, "mended error streams- phase:failed");
+	CU_ASSERT_EQUAL(r.error, -ECANCELED);
 	is_void(&r, SLUICE_FAILED);
-	for (int how = 0; how < 6; how++) {
+	/* It is decided, so a source that comes back is told. */
+	reach(&r, DESTINATION_DOUBT);
+	resolves(&r, 0);
+	r.now += 1000ull * MS;
+	fails(&r, INPUT_LINK_BACK, 0);
+	SAYS(&r, "admit NEVER");
+	is_void(&r, SLUICE_FAILED);
+	for (int how = 0; how < 12; how++) {
 		int fail_at = how % 3;
+		bool back = how >= 6; /* the source, just too late */
 
-		reach(&r, how < 3 ? DESTINATION_DOUBT : DESTINATION_READY);
-		if (how >= 3) {
+		reach(&r, how % 6 < 3 ? DESTINATION_DOUBT : DESTINATION_READY);
+		if (r.d.state == DESTINATION_READY) {
 			r.now = r.d.deadline.at_ns;
 			fails(&r, INPUT_TICK, 0);
 		}
-		r.operator_said = true;
-		step(&r, (struct input){ .type = INPUT_RESOLVE, .value = 1, .stream = -1 });
-		SAYS(&r, "ask:acquire");
+		resolves(&r, 1);
+		SAYS(&r, "mended ask:acquire");
+		resolves(&r, 0);
+		SAYS(&r, "");
+		if (back) {
+			fails(&r, INPUT_LINK_BACK, 0);
+			SAYS(&r, "admit phase:device");
+			hears(&r, MESSAGE_CANCEL);
+			hears(&r, MESSAGE_GO);
+			SAYS(&r, "");
+		}
 		answers(&r, fail_at == 1 ? -EIO : 0);
 		if (r.pending)
 			answers(&r, fail_at == 2 ? -EIO : 0);
-		CU_ASSERT_EQUAL(r.ends, 1);
 		CU_ASSERT_EQUAL(r.running, !fail_at);
+		CU_ASSERT_EQUAL(r.runnings, back && !fail_at);
+		CU_ASSERT_EQUAL(r.nevers, back && fail_at);
+		if (back && !fail_at) {
+			CU_ASSERT_EQUAL(r.d.state, DESTINATION_WAIT_DONE);
+			hears(&r, MESSAGE_DONE);
+			CU_ASSERT_EQUAL(r.d.state, DESTINATION_LINGERING);
+			fails(&r, INPUT_CLOSE, 0);
+		} else {
+			CU_ASSERT_EQUAL(r.d.phase, fail_at ? SLUICE_FAILED : SLUICE_COMPLETED);
+			CU_ASSERT_EQUAL(r.d.deadline.at_ns, r.now + r.params.remember_ms * MS);
+			r.now = r.d.deadline.at_ns;
+			fails(&r, INPUT_TICK, 0);
+		}
+		CU_ASSERT_EQUAL(r.ends, 1);
 		CU_ASSERT_EQUAL(r.d.phase, fail_at ? SLUICE_FAILED : SLUICE_COMPLETED);
-		CU_ASSERT_EQUAL(r.runnings, 0); /* the link is long gone */
-		CU_ASSERT_EQUAL(r.nevers, 0);
 		r.resumes = 0;
 		prod(&r);
 	}
+	/* Everywhere else the word comes to nothing; also where the doubt has just ended by itself. */
+	for (int state = DESTINATION_LISTENING; state < DESTINATION_ENDED; state++)
+		for (uint32_t run = 0; run < 2; run++) {
+			if (state == DESTINATION_DOUBT) {
+				reach(&r, DESTINATION_DOUBT);
+				fails(&r, INPUT_LINK_BACK, 0);
+			} else {
+				reach(&r, (enum destination_state)state);
+			}
+			enum destination_state before = r.d.state;
+			step(&r, (struct input){ .type = INPUT_RESOLVE, .value = run, .stream = -1 });
+			SAYS(&r, "");
+			CU_ASSERT_EQUAL(r.d.state, before);
+		}
 }
 
 /* GO came: nothing but its own embedder keeps it from running. */
@@ -505,6 +603,9 @@ static void runs_regardless_after_go(void)
 			CU_ASSERT_EQUAL(r.resumes, 1);
 			CU_ASSERT(r.ends <= 1);
 			CU_ASSERT(r.d.phase == SLUICE_COMPLETED || r.d.state == DESTINATION_WAIT_DONE);
+			if (what == INPUT_LINK_LOST)
+				CU_ASSERT_EQUAL(r.d.phase,
+						SLUICE_COMPLETED); /* without DONE: who watches need not wait for that */
 			if (r.d.state == DESTINATION_WAIT_DONE) {
 				r.now = r.d.deadline.at_ns;
 				fails(&r, INPUT_TICK, 0);
@@ -517,22 +618,305 @@ static void runs_regardless_after_go(void)
 static void never_when_it_cannot_run(void)
 {
 	for (int at = 0; at < 2; at++)
-		for (int link = 0; link < 2; link++) {
+		for (int link = 0; link < 3; link++) { /* none, the first, a later one */
 			struct rig r;
 
 			reach(&r, at ? DESTINATION_RESUMING : DESTINATION_ACQUIRING);
-			if (!link)
+			if (link != 1)
 				fails(&r, INPUT_LINK_LOST, -EPIPE);
+			if (link == 2) {
+				fails(&r, INPUT_LINK_BACK, 0);
+				SAYS(&r, "admit"); /* as long as it decides it says nothing */
+			}
 			answers(&r, -EIO);
-			CU_ASSERT_EQUAL(r.nevers, (unsigned)link);
+			CU_ASSERT_STRING_EQUAL(said(&r.out),
+					       link ? "error NEVER streams- phase:failed" : "error streams- phase:failed");
 			CU_ASSERT_EQUAL(r.runnings, 0);
-			CU_ASSERT_EQUAL(r.ends, 1);
+			CU_ASSERT_EQUAL(r.d.state, DESTINATION_TELLING);
+			CU_ASSERT_EQUAL(r.error, -EIO);
+			if (!link) {
+				fails(&r, INPUT_LINK_BACK, 0);
+				SAYS(&r, "admit NEVER");
+				CU_ASSERT_EQUAL(r.out.list[1].code, -EIO);
+				CU_ASSERT(one_line(r.out.list[1].text));
+			}
+			hears(&r, MESSAGE_BYE);
+			SAYS(&r, "streams- link- end");
 			CU_ASSERT_EQUAL(r.d.phase, SLUICE_FAILED);
 			CU_ASSERT(!r.running);
 			prod(&r);
 		}
 }
 
+/* The source runs its guest, and says so between SWITCHOVER and GO: it waits for our word. */
+static void cancelled_after_switchover(void)
+{
+	static const enum destination_state states[] = { DESTINATION_LANDING, DESTINATION_LOADING, DESTINATION_READY };
+
+	for (int i = 0; i < 3; i++)
+		for (int code = 0; code < 2; code++) {
+			enum sluice_phase phase = code ? SLUICE_FAILED : SLUICE_CANCELLED;
+			struct rig r;
+
+			reach(&r, states[i]);
+			memset(&r.message, 0, sizeof r.message);
+			r.message.type = MESSAGE_CANCEL;
+			r.message.u.word.code = code ? -ETIMEDOUT : -ECANCELED;
+			strcpy(r.message.u.word.text, "it took too long");
+			step(&r, (struct input){ .type = INPUT_MESSAGE, .message = &r.message, .stream = -1 });
+			CU_ASSERT_EQUAL(r.nevers, 1);
+			CU_ASSERT_EQUAL(r.error, code ? -ETIMEDOUT : -ECANCELED);
+			CU_ASSERT_PTR_NOT_NULL(strstr(r.out.list[0].text, "it took too long"));
+			if (states[i] == DESTINATION_READY) {
+				CU_ASSERT_EQUAL(r.d.state, DESTINATION_TELLING);
+				CU_ASSERT_EQUAL(r.d.phase, phase);
+				hears(&r, MESSAGE_BYE);
+				SAYS(&r, "streams- link- end");
+			}
+			is_void(&r, phase);
+		}
+	/* On a later link too, out of doubt. */
+	struct rig r;
+	reach(&r, DESTINATION_DOUBT);
+	fails(&r, INPUT_LINK_BACK, 0);
+	hears(&r, MESSAGE_CANCEL);
+	SAYS(&r, "error NEVER streams- phase:cancelled");
+	CU_ASSERT_EQUAL(r.error, -ECANCELED);
+	hears(&r, MESSAGE_CANCEL); /* it asked twice: it knows */
+	SAYS(&r, "streams- link- end");
+	is_void(&r, SLUICE_CANCELLED);
+}
+
+/* It hears the last word again, and whatever it was, once on each link. */
+static void back_in_every_state(void)
+{
+	static const struct {
+		enum destination_state state, then;
+		const char *says;
+	} cases[] = {
+		{ DESTINATION_GATHERING, DESTINATION_ENDED, "admit error NEVER streams- phase:failed link- end" },
+		{ DESTINATION_ACTIVE, DESTINATION_ENDED, "admit error NEVER streams- phase:failed link- end" },
+		{ DESTINATION_LANDING, DESTINATION_ENDED, "admit error NEVER streams- phase:failed link- end" },
+		{ DESTINATION_LOADING, DESTINATION_GIVING_UP, "admit error NEVER streams- link-" },
+		{ DESTINATION_READY, DESTINATION_READY, "admit READY" },
+		{ DESTINATION_ACQUIRING, DESTINATION_ACQUIRING, "admit" },
+		{ DESTINATION_RESUMING, DESTINATION_RESUMING, "admit" },
+		{ DESTINATION_WAIT_DONE, DESTINATION_WAIT_DONE, "admit RUNNING" },
+		{ DESTINATION_LINGERING, DESTINATION_WAIT_DONE, "admit RUNNING" },
+		{ DESTINATION_DOUBT, DESTINATION_READY, "admit mended phase:device READY" },
+		{ DESTINATION_TELLING, DESTINATION_TELLING, "admit NEVER" },
+		{ DESTINATION_GIVING_UP, DESTINATION_GIVING_UP, "" },
+	};
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+		for (int lost = 0; lost < 2; lost++) { /* was it noticed first that the old one is gone? */
+			enum destination_state state = cases[i].state;
+			struct rig r;
+
+			reach(&r, state);
+			uint64_t deadline = r.d.deadline.at_ns;
+			if (lost && state >= DESTINATION_ACQUIRING && state != DESTINATION_LINGERING &&
+			    state != DESTINATION_GIVING_UP)
+				fails(&r, INPUT_LINK_LOST, -ECONNRESET);
+			uint64_t waits = r.d.deadline.at_ns;
+			r.now += 50ull * MS;
+			fails(&r, INPUT_LINK_BACK, 0);
+			SAYS(&r, cases[i].says);
+			CU_ASSERT_EQUAL(r.d.state, cases[i].then);
+			CU_ASSERT_EQUAL(r.ends, r.d.state == DESTINATION_ENDED);
+			CU_ASSERT(state == DESTINATION_GIVING_UP || r.d.epoch == r.epoch);
+			switch (state) {
+			case DESTINATION_READY:
+			case DESTINATION_DOUBT: /* that it has time for GO begins anew */
+				CU_ASSERT_EQUAL(r.d.phase, SLUICE_DEVICE);
+				CU_ASSERT(r.d.deadline.at_ns > r.now && r.d.deadline.at_ns < UINT64_MAX);
+				CU_ASSERT(state == DESTINATION_DOUBT || r.d.deadline.at_ns == deadline + 50ull * MS);
+				CU_ASSERT_EQUAL(r.error, 0);
+				hears(&r, MESSAGE_GO);
+				SAYS(&r, "ask:acquire");
+				break;
+			case DESTINATION_ACQUIRING:
+			case DESTINATION_RESUMING:
+				CU_ASSERT_EQUAL(r.d.deadline.at_ns, waits);
+				while (r.pending)
+					answers(&r, 0);
+				SAYS(&r, "RUNNING");
+				break;
+			case DESTINATION_WAIT_DONE:
+			case DESTINATION_LINGERING:
+				CU_ASSERT_EQUAL(r.d.deadline.at_ns, r.now + r.params.callback_ms * MS);
+				hears(&r, MESSAGE_DONE);
+				CU_ASSERT_STRING_EQUAL(said(&r.out), lost || state == DESTINATION_LINGERING
+									     ? "streams- door-"
+									     : "streams- phase:completed door-");
+				break;
+			case DESTINATION_TELLING:
+				CU_ASSERT_EQUAL(r.d.deadline.at_ns, r.now + r.params.remember_ms * MS);
+				is_void(&r, SLUICE_CANCELLED);
+				break;
+			case DESTINATION_GIVING_UP: is_void(&r, SLUICE_CANCELLED); break;
+			default: is_void(&r, SLUICE_FAILED); break;
+			}
+			/* Law 5 is look_at()'s; and nothing that was asked is asked again. */
+			CU_ASSERT_EQUAL(r.doubled, 0);
+		}
+}
+
+static void back_again_and_again(void)
+{
+	for (int how = 0; how < 3; how++) {
+		struct rig r;
+
+		reach(&r, DESTINATION_READY);
+		for (unsigned n = 1; n < 100; n++) {
+			if (how == 0)
+				fails(&r, INPUT_LINK_LOST, -EPIPE);
+			else if (how == 1)
+				hears(&r, MESSAGE_BYE);
+			CU_ASSERT(!how ? r.d.state == DESTINATION_DOUBT : true);
+			fails(&r, INPUT_LINK_BACK, 0);
+			CU_ASSERT_EQUAL(r.d.state, DESTINATION_READY);
+			CU_ASSERT_EQUAL(r.d.epoch, n + 1);
+			CU_ASSERT_EQUAL(r.readies, n + 1);
+		}
+		hears(&r, MESSAGE_GO);
+		answers(&r, 0);
+		for (int n = 0; n < 10; n++) {
+			fails(&r, INPUT_LINK_LOST, -EPIPE);
+			SAYS(&r, "");
+			fails(&r, INPUT_LINK_BACK, 0);
+			SAYS(&r, "admit");
+		}
+		answers(&r, 0);
+		for (unsigned n = 0; n < 10; n++) {
+			CU_ASSERT_EQUAL(r.runnings, n + 1);
+			fails(&r, INPUT_LINK_LOST, -EPIPE);
+			CU_ASSERT_STRING_EQUAL(said(&r.out), n ? "" : "phase:completed");
+			fails(&r, INPUT_LINK_BACK, 0);
+			SAYS(&r, "admit RUNNING");
+		}
+		CU_ASSERT_EQUAL(r.resumes, 1);
+		hears(&r, MESSAGE_DONE);
+		SAYS(&r, "streams- door-");
+		hears(&r, MESSAGE_BYE);
+		SAYS(&r, "streams- link- end");
+		prod(&r);
+	}
+}
+
+/* What was decided is remembered so long, and no longer. */
+static void remembers_for_a_while(void)
+{
+	static const uint64_t times[] = { 0, 1, 500, 10000, 3600000 };
+
+	for (size_t t = 0; t < sizeof times / sizeof *times; t++)
+		for (int how = 0; how < 6; how++) {
+			struct rig r;
+
+			reach(&r, how < 2 ? DESTINATION_READY : how < 4 ? DESTINATION_RESUMING : DESTINATION_WAIT_DONE);
+			r.params.remember_ms = times[t];
+			switch (how) {
+			case 0: hears(&r, MESSAGE_CANCEL); break; /* NEVER, the link is up */
+			case 1:
+				fails(&r, INPUT_LINK_LOST, -EPIPE);
+				resolves(&r, 0);
+				break;
+			case 2: answers(&r, -EIO); break;
+			case 3:
+				fails(&r, INPUT_LINK_LOST, -EPIPE);
+				answers(&r, 0);
+				break;
+			case 4:
+				r.now += 10ull * MS;
+				fails(&r, INPUT_LINK_LOST, -EPIPE);
+				break;
+			default: /* back, and lost again: the while begins anew */
+				fails(&r, INPUT_LINK_LOST, -EPIPE);
+				fails(&r, INPUT_LINK_BACK, 0);
+				CU_ASSERT_EQUAL(r.d.deadline.at_ns, r.now + r.params.callback_ms * MS);
+				r.now += 10ull * MS;
+				fails(&r, INPUT_LINK_LOST, -EPIPE);
+				break;
+			}
+			enum sluice_phase phase = r.d.phase;
+			CU_ASSERT(phase == SLUICE_CANCELLED || phase == SLUICE_FAILED || phase == SLUICE_COMPLETED);
+			CU_ASSERT_EQUAL(r.d.state, how < 3 ? DESTINATION_TELLING : DESTINATION_WAIT_DONE);
+			CU_ASSERT_EQUAL(r.d.deadline.at_ns, r.now + times[t] * MS);
+			uint64_t over = r.d.ended_ns;
+			CU_ASSERT(over && over <= r.now);
+			if (how < 3)
+				fails(&r, INPUT_LINK_LOST, -EPIPE); /* buys nothing */
+			if (times[t]) {
+				r.now = r.d.deadline.at_ns - 1;
+				fails(&r, INPUT_TICK, 0);
+				SAYS(&r, "");
+			}
+			r.now = r.d.deadline.at_ns;
+			fails(&r, INPUT_TICK, 0);
+			SAYS(&r, "streams- link- end");
+			CU_ASSERT_EQUAL(r.d.phase, phase);
+			CU_ASSERT_EQUAL(r.d.ended_ns, over);
+			prod(&r);
+		}
+}
+
+/* sluice_close() ends what only waits for others, and nothing else. */
+static void closed_in_every_state(void)
+{
+	for (int state = DESTINATION_NEW; state < DESTINATION_ENDED; state++)
+		for (int lost = 0; lost < 2; lost++) {
+			struct rig r;
+
+			reach(&r, (enum destination_state)state);
+			if (lost && state != DESTINATION_TELLING && state != DESTINATION_WAIT_DONE)
+				continue;
+			if (lost)
+				fails(&r, INPUT_LINK_LOST, -EPIPE);
+			bool ends = state == DESTINATION_TELLING || state == DESTINATION_LINGERING ||
+				    (state == DESTINATION_WAIT_DONE && lost);
+			enum sluice_phase phase = r.d.phase;
+			fails(&r, INPUT_CLOSE, 0);
+			CU_ASSERT_EQUAL(r.ends, ends);
+			CU_ASSERT_EQUAL(r.d.phase, phase);
+			if (!ends)
+				SAYS(&r, "");
+			else if (state == DESTINATION_LINGERING)
+				SAYS(&r, "BYE streams- link- end");
+			else
+				SAYS(&r, "streams- link- end");
+		}
+}
+
+/* NEVER was said, and holds whatever comes. */
+static void never_holds(void)
+{
+	struct rig r;
+
+	for (int type = MESSAGE_HELLO; type < MESSAGE_TYPES; type++) {
+		reach(&r, DESTINATION_TELLING);
+		uint64_t until = r.d.deadline.at_ns;
+		hears(&r, (enum message_type)type);
+		if (type == MESSAGE_BYE || type == MESSAGE_CANCEL) {
+			SAYS(&r, "streams- link- end");
+		} else {
+			SAYS(&r, "");
+			CU_ASSERT_EQUAL(r.d.deadline.at_ns, until);
+		}
+		CU_ASSERT_EQUAL(r.d.phase, SLUICE_CANCELLED);
+		r.go = false;
+		CU_ASSERT(!r.pending && !r.running);
+	}
+	for (int type = INPUT_START + 1; type <= INPUT_TICK; type++) {
+		if (type == INPUT_MESSAGE || type == INPUT_CLOSE || type == INPUT_LINK_BACK)
+			continue;
+		reach(&r, DESTINATION_TELLING);
+		step(&r, (struct input){ .type = (enum input_type)type, .value = 1, .code = -EIO, .stream = -1 });
+		SAYS(&r, "");
+		CU_ASSERT_EQUAL(r.d.state, DESTINATION_TELLING);
+		is_void(&r, SLUICE_CANCELLED);
+	}
+}
+
 SUITE("destination", TEST(straight_path), TEST(loads_when_all_is_there), TEST(refuses_an_offer), TEST(ends_before_ready),
       TEST(deadlines_before_ready), TEST(wrong_messages_before_ready), TEST(in_doubt_after_ready), TEST(operator_decides),
-      TEST(runs_regardless_after_go), TEST(never_when_it_cannot_run))
+      TEST(runs_regardless_after_go), TEST(never_when_it_cannot_run), TEST(cancelled_after_switchover), TEST(back_in_every_state),
+      TEST(back_again_and_again), TEST(remembers_for_a_while), TEST(closed_in_every_state), TEST(never_holds))

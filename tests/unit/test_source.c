@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* test_source.c: the source's phase machine, driven by hand: the straight path with its exact actions, and every fault in every
  * state. Before GO the end is always the same: the guest runs, one FAILED or CANCELLED, one END. After GO only NEVER or an
- * operator lets the source run its guest. */
+ * operator lets the source run its guest; until one of them speaks it asks, on one link after the other. */
 #include <errno.h>
 
 #include "core/decide/source.h"
@@ -18,8 +18,10 @@ struct rig {
 	enum sluice_request pending; /* the embedder's side of it */
 	unsigned pauses, resumes, ends, after_end, go, early;
 	bool running, never, operator_said, closed;
+	bool dialling; /* the network is at it */
 	bool resume_fails;
-	int error; /* the first */
+	uint32_t link; /* dialled last */
+	int error;     /* the first that has not mended */
 };
 
 static void rig_init(struct rig *r)
@@ -35,11 +37,22 @@ static void look_at(struct rig *r, const struct action *a)
 {
 	if (a->type == ACTION_END)
 		r->ends++;
-	if (a->type == ACTION_ERROR && !r->error)
+	if (a->type == ACTION_ERROR && (!r->error || !a->code))
 		r->error = a->code;
+	if (a->type == ACTION_ERROR && a->code)
+		CU_ASSERT(a->code < 0 && (one_line(a->text) || a->code == -ECANCELED)); /* "cancelled" is short */
 	r->closed |= a->type == ACTION_LINK_CLOSE;
 	if (a->type == ACTION_SEND)
-		CU_ASSERT(!r->closed);
+		CU_ASSERT(!r->closed && !r->dialling);
+	if (a->type == ACTION_DIAL) {
+		CU_ASSERT_EQUAL(a->link, r->link + 1);
+		r->link = a->link;
+		r->dialling = true;
+	}
+	if (a->type == ACTION_LINK_DROP) {
+		CU_ASSERT_EQUAL(a->link, r->link);
+		r->dialling = false;
+	}
 	r->go += a->type == ACTION_SEND && a->message_type == MESSAGE_GO;
 	if (a->type != ACTION_REQUEST)
 		return;
@@ -60,6 +73,10 @@ static void step(struct rig *r, struct input in)
 	in.params = r->params;
 	if (!in.text)
 		in.text = "as the test says";
+	if (in.type == INPUT_LINK_UP || in.type == INPUT_LINK_LOST || in.type == INPUT_MESSAGE)
+		in.link = in.link ? in.link : r->link;
+	if ((in.type == INPUT_LINK_UP || in.type == INPUT_LINK_LOST) && in.link == r->link)
+		r->dialling = false;
 	r->out.n = 0;
 	source_step(&r->s, &in, &r->out);
 	CU_ASSERT(r->out.n <= ACTIONS_MAX);
@@ -68,6 +85,11 @@ static void step(struct rig *r, struct input in)
 		look_at(r, &r->out.list[i]);
 	if (r->ends && !over)
 		CU_ASSERT_EQUAL(r->out.list[r->out.n - 1].type, ACTION_END);
+	/* What the embedder is told, and what its operator may decide, are one. */
+	CU_ASSERT_EQUAL(source_in_doubt(&r->s), r->s.phase == SLUICE_IN_DOUBT && r->s.state != SOURCE_RECLAIMING);
+	/* No wait without an end, but for the dial, which has its own, and a doubt that lasts. */
+	if (r->s.tell_until_ns && r->s.state != SOURCE_ENDED)
+		CU_ASSERT(r->s.deadline.at_ns <= r->s.tell_until_ns);
 }
 
 static void happens(struct rig *r, enum input_type type)
@@ -96,6 +118,12 @@ static void hears(struct rig *r, enum message_type type)
 		r->message.u.handoff.attempt = r->s.round;
 	}
 	step(r, (struct input){ .type = INPUT_MESSAGE, .message = &r->message, .stream = -1 });
+}
+
+static void resolves(struct rig *r, uint32_t run)
+{
+	r->operator_said |= run;
+	step(r, (struct input){ .type = INPUT_RESOLVE, .value = run, .stream = -1 });
 }
 
 static void answers(struct rig *r, int code)
@@ -162,12 +190,16 @@ static void reach(struct rig *r, enum source_state state)
 		case SOURCE_WAIT_RUNNING:
 			if (state == SOURCE_LINGERING)
 				hears(r, MESSAGE_RUNNING);
-			else if (state == SOURCE_DOUBT || state == SOURCE_RECLAIMING)
+			else
 				fails(r, INPUT_LINK_LOST, -ECONNRESET);
 			break;
-		case SOURCE_DOUBT:
-			r->operator_said = true;
-			step(r, (struct input){ .type = INPUT_RESOLVE, .value = 1, .stream = -1 });
+		case SOURCE_REDIALLING:
+			if (state == SOURCE_APART)
+				fails(r, INPUT_LINK_LOST, -ETIMEDOUT);
+			else if (state == SOURCE_ASKING)
+				happens(r, INPUT_LINK_UP);
+			else
+				resolves(r, 1);
 			break;
 		case SOURCE_PAUSING:
 		case SOURCE_SAVING:
@@ -177,20 +209,61 @@ static void reach(struct rig *r, enum source_state state)
 	}
 }
 
+/* A source that gave up after SWITCHOVER: its guest runs, and the destination is to know. */
+static void reach_telling(struct rig *r, enum source_state state)
+{
+	reach(r, SOURCE_WAIT_READY);
+	if (state == SOURCE_TELLING)
+		happens(r, INPUT_CANCEL);
+	else
+		fails(r, INPUT_LINK_LOST, -ECONNRESET);
+	answers(r, 0);
+	if (state == SOURCE_APART)
+		fails(r, INPUT_LINK_LOST, -ETIMEDOUT);
+	else if (state == SOURCE_ASKING)
+		happens(r, INPUT_LINK_UP);
+	CU_ASSERT_EQUAL_FATAL(r->s.state, state);
+	CU_ASSERT(r->s.tell_until_ns > r->now && r->running && !r->ends);
+}
+
+/* On a link of its own, which the destination has answered; the words come next. */
+static void asks_anew(struct rig *r)
+{
+	if (r->s.state == SOURCE_APART) {
+		CU_ASSERT(r->s.deadline.at_ns > r->now);
+		r->now = r->s.deadline.at_ns;
+		happens(r, INPUT_TICK);
+	}
+	CU_ASSERT_EQUAL_FATAL(r->s.state, SOURCE_REDIALLING);
+	CU_ASSERT(r->dialling);
+	happens(r, INPUT_LINK_UP);
+	CU_ASSERT_EQUAL(r->out.n, 0);
+	hears(r, MESSAGE_ANSWER);
+}
+
 /* Nothing more happens but the embedder's answers and the time. `patience`: how many requests it answers before it falls silent. */
 static void wind_up(struct rig *r, unsigned patience)
 {
-	for (int i = 0; i < 8 && !r->ends; i++) {
+	uint64_t told_ns = r->s.tell_until_ns;
+
+	for (int i = 0; i < 40 && !r->ends; i++) {
 		if (r->pending && patience) {
 			patience--;
 			answers(r, r->pending == SLUICE_RESUME && r->resume_fails ? -EIO : 0);
+		} else if (r->dialling && r->now + r->params.connect_ms * MS < r->s.deadline.at_ns) {
+			r->now += r->params.connect_ms * MS;
+			fails(r, INPUT_LINK_LOST, -ETIMEDOUT);
 		} else if (r->s.deadline.at_ns != UINT64_MAX) {
 			r->now = r->s.deadline.at_ns;
 			happens(r, INPUT_TICK);
 		} else {
 			break;
 		}
+		if (!told_ns && (told_ns = r->s.tell_until_ns))
+			CU_ASSERT_EQUAL(told_ns, r->now + r->params.remember_ms * MS);
 	}
+	if (told_ns)
+		CU_ASSERT(r->now <= told_ns);
 }
 
 static const enum source_state before_go[] = {
@@ -228,7 +301,12 @@ static void prod(struct rig *r)
 	CU_ASSERT_EQUAL(r->ends, 1);
 }
 
-#define SAYS(rig, text) CU_ASSERT_STRING_EQUAL(said(&(rig)->out), text)
+#define SAYS(rig, text)                                            \
+	do {                                                       \
+		CU_ASSERT_STRING_EQUAL(said(&(rig)->out), text);   \
+		if (strcmp(said(&(rig)->out), text))               \
+			printf("  said: %s\n", said(&(rig)->out)); \
+	} while (0)
 
 static void straight_path(void)
 {
@@ -438,9 +516,11 @@ static void wrong_message_in_every_state(void)
 			reach(&r, before_go[i]);
 			if (before_go[i] == SOURCE_DIALLING || belongs(before_go[i], (enum message_type)type))
 				continue;
+			bool expected = type == MESSAGE_NEVER && r.s.may_be_ready; /* first of all it is let go */
 			hears(&r, (enum message_type)type);
-			CU_ASSERT_EQUAL(r.out.list[0].type, ACTION_ERROR);
-			CU_ASSERT(one_line(r.out.list[0].text));
+			CU_ASSERT_EQUAL(r.out.list[expected].type, ACTION_ERROR);
+			CU_ASSERT_EQUAL(sent(&r.out, MESSAGE_BYE), expected);
+			CU_ASSERT(one_line(r.out.list[expected].text));
 			wind_up(&r, 8);
 			gave_up(&r, SLUICE_FAILED);
 		}
@@ -469,8 +549,8 @@ static void word_about_another_attempt(void)
 			wind_up(&r, 8);
 			if (cases[i].state != SOURCE_WAIT_RUNNING)
 				gave_up(&r, SLUICE_FAILED);
-			CU_ASSERT_EQUAL(r.s.state, cases[i].state == SOURCE_WAIT_RUNNING ? SOURCE_DOUBT : SOURCE_ENDED);
-			CU_ASSERT(r.s.state != SOURCE_DOUBT || !r.resumes);
+			CU_ASSERT_EQUAL(source_in_doubt(&r.s), cases[i].state == SOURCE_WAIT_RUNNING);
+			CU_ASSERT(!source_in_doubt(&r.s) || !r.resumes);
 		}
 }
 
@@ -628,10 +708,13 @@ static void after_go_only_a_word_decides(void)
 			CU_ASSERT(r.running && r.ends == 1 && r.s.phase == SLUICE_FAILED);
 			break;
 		case MESSAGE_LANDED: CU_ASSERT_EQUAL(r.s.state, SOURCE_WAIT_RUNNING); break;
-		default: SAYS(&r, "error streams- link- phase:in-doubt"); break;
+		default: SAYS(&r, "error streams- phase:in-doubt dial"); break; /* READY too: it said that before GO */
 		}
 	}
 }
+
+static const enum source_state doubts[] = { SOURCE_APART, SOURCE_REDIALLING, SOURCE_ASKING };
+enum { DOUBTS = sizeof doubts / sizeof *doubts };
 
 static void doubt_keeps_everything(void)
 {
@@ -645,36 +728,573 @@ static void doubt_keeps_everything(void)
 		} else {
 			fails(&r, INPUT_LINK_LOST, -ETIMEDOUT);
 		}
-		SAYS(&r, "error streams- link- phase:in-doubt");
-		CU_ASSERT(one_line(r.out.list[0].text));
-		CU_ASSERT_EQUAL(r.s.deadline.at_ns, UINT64_MAX);
+		SAYS(&r, "error streams- phase:in-doubt dial");
+		CU_ASSERT_EQUAL(r.error, -EINPROGRESS);
+		CU_ASSERT_EQUAL(r.s.deadline.at_ns, UINT64_MAX); /* the dial's own */
+	}
+	/* Whatever happens: it asks on, and nothing else. */
+	for (int i = 0; i < DOUBTS; i++) {
 		for (int type = INPUT_START + 1; type <= INPUT_TICK; type++) {
-			r.now += 1000000 * (uint64_t)MS;
 			if (type == INPUT_MESSAGE || type == INPUT_RESOLVE)
 				continue;
+			reach(&r, doubts[i]);
+			r.now += 1000000 * (uint64_t)MS;
 			fails(&r, (enum input_type)type, -EIO);
-			CU_ASSERT_EQUAL(r.out.n, 0);
-			if (r.out.n)
-				printf("  by input %d: %s\n", type, said(&r.out));
+			CU_ASSERT(source_in_doubt(&r.s) && !r.pending && !source_cancellable(&r.s));
+			CU_ASSERT_EQUAL(r.out.n, count_of(&r.out, ACTION_DIAL) + count_of(&r.out, ACTION_LINK_DROP));
+			if (type != INPUT_TICK && type != INPUT_LINK_UP && type != INPUT_LINK_LOST)
+				CU_ASSERT_EQUAL(r.s.state, doubts[i]);
 		}
-		CU_ASSERT_EQUAL(r.s.state, SOURCE_DOUBT);
+		for (int type = MESSAGE_HELLO; type < MESSAGE_TYPES; type++) {
+			reach(&r, doubts[i]);
+			if (doubts[i] == SOURCE_ASKING && type == MESSAGE_ANSWER)
+				continue;
+			hears(&r, (enum message_type)type);
+			CU_ASSERT(source_in_doubt(&r.s) && !r.pending);
+			/* Before ANSWER nothing is an answer. */
+			if (doubts[i] == SOURCE_ASKING && type != MESSAGE_LANDED) {
+				SAYS(&r, "drop");
+				CU_ASSERT_EQUAL(r.s.state, SOURCE_APART);
+			} else {
+				SAYS(&r, "");
+			}
+		}
 	}
-	r.operator_said = true;
-	step(&r, (struct input){ .type = INPUT_RESOLVE, .value = 1, .stream = -1 });
-	SAYS(&r, "ask:resume");
-	answers(&r, 0);
-	SAYS(&r, "untrack phase:failed link- end");
-	CU_ASSERT(r.running);
-	prod(&r);
-	reach(&r, SOURCE_DOUBT);
-	step(&r, (struct input){ .type = INPUT_RESOLVE, .value = 0, .stream = -1 });
-	SAYS(&r, "untrack phase:completed link- end");
-	CU_ASSERT(!r.running);
-	prod(&r);
 	reach(&r, SOURCE_RECLAIMING);
 	CU_ASSERT_NOT_EQUAL(r.s.deadline.at_ns, UINT64_MAX);
 	wind_up(&r, 0);
 	CU_ASSERT_EQUAL(r.ends, 1);
+	CU_ASSERT_EQUAL(r.s.phase, SLUICE_FAILED);
+}
+
+static void word_on_a_later_link(void)
+{
+	for (int how = 0; how < 3; how++)
+		for (int type = MESSAGE_HELLO; type < MESSAGE_TYPES; type++) {
+			struct rig r;
+
+			reach(&r, how ? SOURCE_ASKING : SOURCE_APART);
+			if (how == 2)
+				hears(&r, MESSAGE_REFUSE); /* something else was at that address for a while */
+			if (how == 1)
+				hears(&r, MESSAGE_ANSWER);
+			else
+				asks_anew(&r);
+			SAYS(&r, "mended phase:device");
+			CU_ASSERT_EQUAL(r.s.state, SOURCE_WAIT_RUNNING);
+			CU_ASSERT(!source_in_doubt(&r.s) && !source_cancellable(&r.s));
+			CU_ASSERT_EQUAL(r.error, 0);
+			CU_ASSERT(r.s.deadline.at_ns > r.now && r.s.deadline.at_ns < UINT64_MAX);
+			hears(&r, (enum message_type)type);
+			switch (type) {
+			case MESSAGE_READY: /* the old GO is void */
+				SAYS(&r, "GO");
+				CU_ASSERT_EQUAL(r.s.state, SOURCE_WAIT_RUNNING);
+				CU_ASSERT(r.s.deadline.at_ns > r.now && r.s.deadline.at_ns < UINT64_MAX);
+				hears(&r, MESSAGE_RUNNING);
+				CU_ASSERT_EQUAL(r.s.state, SOURCE_LINGERING);
+				break;
+			case MESSAGE_RUNNING:
+				SAYS(&r, "DONE streams- untrack phase:completed");
+				CU_ASSERT_EQUAL(r.s.state, SOURCE_LINGERING);
+				fails(&r, INPUT_LINK_LOST, -ECONNRESET); /* as after a tombstone's word */
+				SAYS(&r, "untrack link- end");
+				CU_ASSERT_EQUAL(r.s.phase, SLUICE_COMPLETED);
+				prod(&r);
+				break;
+			case MESSAGE_NEVER:
+				SAYS(&r, "BYE error streams- ask:resume");
+				CU_ASSERT_EQUAL(r.error, -EIO);
+				fails(&r, INPUT_LINK_LOST, -ECONNRESET);
+				answers(&r, 0);
+				SAYS(&r, "untrack phase:failed link- end"); /* it knows: there is nothing to tell */
+				CU_ASSERT(r.running);
+				prod(&r);
+				break;
+			case MESSAGE_LANDED:
+				SAYS(&r, "");
+				CU_ASSERT_EQUAL(r.s.state, SOURCE_WAIT_RUNNING);
+				break;
+			default:
+				CU_ASSERT_EQUAL(sent(&r.out, MESSAGE_BYE) + sent(&r.out, MESSAGE_CANCEL), 0);
+				SAYS(&r, "error streams- phase:in-doubt drop");
+				break;
+			}
+			CU_ASSERT(r.resumes == (type == MESSAGE_NEVER));
+		}
+	/* Silence after ANSWER: the destination is still deciding, but not for ever. */
+	struct rig r;
+	reach(&r, SOURCE_ASKING);
+	hears(&r, MESSAGE_ANSWER);
+	r.now = r.s.deadline.at_ns - 1;
+	happens(&r, INPUT_TICK);
+	CU_ASSERT_EQUAL(r.out.n, 0);
+	r.now++;
+	happens(&r, INPUT_TICK);
+	SAYS(&r, "error streams- phase:in-doubt drop");
+	CU_ASSERT_EQUAL(r.error, -EINPROGRESS);
+	/* And silence before it. */
+	reach(&r, SOURCE_ASKING);
+	CU_ASSERT_EQUAL(r.s.deadline.at_ns, r.now + r.params.connect_ms * MS);
+	r.now = r.s.deadline.at_ns;
+	happens(&r, INPUT_TICK);
+	SAYS(&r, "drop");
+	CU_ASSERT_EQUAL(r.s.state, SOURCE_APART);
+}
+
+static void go_again_as_often_as_it_takes(void)
+{
+	for (int never = 0; never < 2; never++) {
+		struct rig r;
+
+		reach(&r, SOURCE_REDIALLING);
+		for (unsigned n = 2; n < 200; n++) {
+			asks_anew(&r);
+			hears(&r, MESSAGE_READY);
+			SAYS(&r, "GO");
+			CU_ASSERT_EQUAL(r.go, n);
+			if (n % 2) {
+				hears(&r, MESSAGE_READY); /* on the link that GO went by it is no answer */
+				CU_ASSERT_EQUAL(r.go, n);
+			} else {
+				fails(&r, INPUT_LINK_LOST, -ECONNRESET);
+			}
+			CU_ASSERT(source_in_doubt(&r.s) && !r.resumes && !r.ends);
+		}
+		asks_anew(&r);
+		hears(&r, never ? MESSAGE_NEVER : MESSAGE_RUNNING);
+		wind_up(&r, 8);
+		CU_ASSERT_EQUAL(r.running, never);
+		CU_ASSERT_EQUAL(r.s.phase, never ? SLUICE_FAILED : SLUICE_COMPLETED);
+		CU_ASSERT_EQUAL(r.ends, (unsigned)never);
+	}
+}
+
+/* 250 ms, doubling to 4 s, for as long as it takes. */
+static void rests_between_tries(void)
+{
+	for (int how = 0; how < 4; how++) {
+		struct rig r;
+		uint64_t rest_ms = 250;
+
+		reach(&r, SOURCE_REDIALLING);
+		for (int n = 0; n < 50; n++) {
+			CU_ASSERT(r.dialling);
+			if (how)
+				happens(&r, INPUT_LINK_UP);
+			if (how == 1) {
+				hears(&r, MESSAGE_REFUSE); /* not NEVER: it may have run before it was started again */
+			} else if (how == 2) {
+				r.now = r.s.deadline.at_ns;
+				happens(&r, INPUT_TICK);
+			} else {
+				fails(&r, INPUT_LINK_LOST, n % 2 ? -ECONNREFUSED : -ETIMEDOUT);
+			}
+			CU_ASSERT_EQUAL(r.s.state, SOURCE_APART);
+			CU_ASSERT_EQUAL(count_of(&r.out, ACTION_LINK_DROP), how == 1 || how == 2);
+			CU_ASSERT_EQUAL(r.s.deadline.at_ns, r.now + rest_ms * MS);
+			CU_ASSERT(strlen(r.s.deadline.what) > 3);
+			r.now = r.s.deadline.at_ns - 1;
+			happens(&r, INPUT_TICK);
+			SAYS(&r, "");
+			r.now++;
+			happens(&r, INPUT_TICK);
+			SAYS(&r, "dial");
+			rest_ms = rest_ms < 2000 ? 2 * rest_ms : 4000;
+		}
+		CU_ASSERT(source_in_doubt(&r.s) && !r.resumes && !r.ends && !r.pending);
+		asks_anew(&r);
+		hears(&r, MESSAGE_RUNNING);
+		CU_ASSERT_EQUAL(r.s.state, SOURCE_LINGERING);
+	}
+}
+
+/* However quickly a destination answers with what makes no sense: it is asked once in a while. */
+static void no_hot_loop(void)
+{
+	for (int how = 0; how < 5; how++) {
+		struct rig r;
+		unsigned dials = 0;
+
+		reach(&r, SOURCE_WAIT_RUNNING);
+		uint64_t until = r.now + 60000ull * MS;
+		fails(&r, INPUT_LINK_LOST, -ECONNRESET);
+		while (r.now < until && dials < 1000) {
+			if (r.s.state == SOURCE_APART) {
+				CU_ASSERT(r.s.deadline.at_ns > r.now);
+				r.now = r.s.deadline.at_ns;
+				happens(&r, INPUT_TICK);
+			}
+			dials++;
+			happens(&r, INPUT_LINK_UP);
+			if (how)
+				hears(&r, MESSAGE_ANSWER);
+			if (how == 2) {
+				hears(&r, MESSAGE_BYE);
+			} else if (how == 3) {
+				hears(&r, MESSAGE_READY);
+				hears(&r, MESSAGE_READY);
+			} else {
+				if (how == 4)
+					hears(&r, MESSAGE_READY);
+				fails(&r, INPUT_LINK_LOST, -ECONNRESET);
+			}
+			CU_ASSERT(source_in_doubt(&r.s));
+		}
+		CU_ASSERT(dials > 10 && dials < 25);
+		if (dials >= 25)
+			printf("  kind %d: %u dials in %.1f s\n", how, dials, (double)(r.now + 60000ull * MS - until) * 1e-9);
+	}
+}
+
+static const enum source_state all_states[] = {
+	SOURCE_DIALLING,   SOURCE_OFFERED,    SOURCE_GATHERING,    SOURCE_ARMING,       SOURCE_ROUND,      SOURCE_COUNTING,
+	SOURCE_RESTING,    SOURCE_SETTLING,   SOURCE_PAUSING,      SOURCE_SAVING,       SOURCE_FINAL_SYNC, SOURCE_LAST_ROUND,
+	SOURCE_WAIT_READY, SOURCE_RELEASING,  SOURCE_WAIT_RUNNING, SOURCE_TURNING_BACK, SOURCE_LINGERING,  SOURCE_RECLAIMING,
+	SOURCE_APART,      SOURCE_REDIALLING, SOURCE_ASKING,
+};
+static const enum source_state telling[] = { SOURCE_TELLING, SOURCE_APART, SOURCE_REDIALLING, SOURCE_ASKING };
+enum { ALL_STATES = sizeof all_states / sizeof *all_states, TELLINGS = sizeof telling / sizeof *telling };
+
+/* Whatever still comes of a link that was given up. */
+static void old_links_change_nothing(void)
+{
+	for (int i = 0; i < ALL_STATES + TELLINGS; i++)
+		for (int what = 0; what < MESSAGE_TYPES + 2; what++)
+			for (int off = -1; off <= 1; off += 2) {
+				struct rig r;
+				struct source before;
+				struct input in = { .type = INPUT_LINK_UP, .stream = -1, .code = -EPIPE };
+
+				if (i < ALL_STATES)
+					reach(&r, all_states[i]);
+				else
+					reach_telling(&r, telling[i - ALL_STATES]);
+				in.link = r.link + (uint32_t)off;
+				if (!in.link)
+					continue; /* there was none before the first */
+				if (what && what < MESSAGE_TYPES) {
+					memset(&r.message, 0, sizeof r.message);
+					r.message.type = (enum message_type)what;
+					r.message.u.handoff.attempt = r.s.round;
+					in.type = INPUT_MESSAGE;
+					in.code = 0;
+					in.message = &r.message;
+				} else if (what) {
+					in.type = INPUT_LINK_LOST;
+					in.code = what == MESSAGE_TYPES ? -ECONNREFUSED : -EPIPE;
+				}
+				r.now += 100000000ull * MS;
+				before = r.s;
+				step(&r, in);
+				SAYS(&r, "");
+				CU_ASSERT(!memcmp(&before, &r.s, sizeof before));
+			}
+}
+
+/* An operator's word counts while it is asked for, and not a moment longer. */
+static void operator_at_any_time(void)
+{
+	struct rig r;
+
+	for (int i = 0; i < DOUBTS; i++) {
+		reach(&r, doubts[i]);
+		resolves(&r, 0);
+		SAYS(&r, "mended untrack phase:completed link- end");
+		CU_ASSERT(!r.running);
+		CU_ASSERT_EQUAL(r.error, 0);
+		prod(&r);
+
+		reach(&r, doubts[i]);
+		resolves(&r, 1);
+		SAYS(&r, "drop ask:resume");
+		CU_ASSERT(!source_in_doubt(&r.s));
+		resolves(&r, 0); /* said twice, or another way: too late */
+		SAYS(&r, "");
+		/* The dial came through after all, and the destination says something: too late too. */
+		happens(&r, INPUT_LINK_UP);
+		SAYS(&r, "");
+		for (int type = MESSAGE_HELLO; type < MESSAGE_TYPES; type++) {
+			if (type == MESSAGE_NEVER)
+				continue;
+			hears(&r, (enum message_type)type);
+			SAYS(&r, "");
+		}
+		fails(&r, INPUT_LINK_LOST, -EPIPE);
+		SAYS(&r, "");
+		answers(&r, 0);
+		/* The destination, which may be ready and in doubt, is to know. */
+		SAYS(&r, "untrack phase:failed dial");
+		CU_ASSERT(r.running && !r.ends);
+		CU_ASSERT_EQUAL(r.error, -EINPROGRESS);
+		asks_anew(&r);
+		hears(&r, MESSAGE_READY);
+		SAYS(&r, "CANCEL");
+		hears(&r, MESSAGE_NEVER);
+		SAYS(&r, "BYE untrack link- end");
+		prod(&r);
+
+		/* Its guest does not come back: not a second of silence more than for any other. */
+		reach(&r, doubts[i]);
+		resolves(&r, 1);
+		answers(&r, -EIO);
+		CU_ASSERT_EQUAL(r.s.phase, SLUICE_FAILED);
+		wind_up(&r, 0);
+		CU_ASSERT_EQUAL(r.ends, 1);
+	}
+	/* Not known there: there is nobody to be told. */
+	reach(&r, SOURCE_ASKING);
+	hears(&r, MESSAGE_REFUSE);
+	CU_ASSERT(source_in_doubt(&r.s));
+	resolves(&r, 1);
+	SAYS(&r, "drop ask:resume");
+	answers(&r, 0);
+	SAYS(&r, "untrack phase:failed link- end");
+	CU_ASSERT(r.running);
+	/* Not known at first, for another listened there; and then it was. */
+	reach(&r, SOURCE_ASKING);
+	hears(&r, MESSAGE_REFUSE);
+	asks_anew(&r);
+	hears(&r, MESSAGE_READY);
+	fails(&r, INPUT_LINK_LOST, -EPIPE);
+	resolves(&r, 1);
+	answers(&r, 0);
+	SAYS(&r, "untrack phase:failed dial");
+	/* Anywhere else, and after the doubt was left, the word comes to nothing. */
+	for (int i = 0; i < ALL_STATES + TELLINGS + 1; i++)
+		for (uint32_t run = 0; run < 2; run++) {
+			if (i < ALL_STATES)
+				reach(&r, all_states[i]);
+			else if (i < ALL_STATES + TELLINGS)
+				reach_telling(&r, telling[i - ALL_STATES]);
+			else
+				reach(&r, SOURCE_REDIALLING), asks_anew(&r);
+			if (source_in_doubt(&r.s))
+				continue;
+			enum source_state state = r.s.state;
+			bool before = r.operator_said;
+			resolves(&r, run);
+			r.operator_said = before;
+			SAYS(&r, "");
+			CU_ASSERT_EQUAL(r.s.state, state);
+		}
+}
+
+/* Gave up after SWITCHOVER: the destination may be ready, or about to be, and must not be left in doubt. */
+static void gives_up_and_tells(void)
+{
+	static const enum source_state states[] = { SOURCE_WAIT_READY, SOURCE_RELEASING };
+
+	for (int i = 0; i < 2; i++)
+		for (int how = 0; how < 5; how++)
+			for (int early = 0; early < 2; early++) {
+				struct rig r;
+				enum sluice_phase phase = how ? SLUICE_FAILED : SLUICE_CANCELLED;
+
+				reach(&r, states[i]);
+				r.params.timeout_ms = how == 2 ? 100 : 0;
+				switch (how) {
+				case 0: happens(&r, INPUT_CANCEL); break;
+				case 1:
+					r.now = r.s.deadline.at_ns;
+					happens(&r, INPUT_TICK);
+					break;
+				case 2:
+					r.now = r.s.started_ns + 100000ull * MS;
+					happens(&r, INPUT_TICK);
+					break;
+				case 3: hears(&r, MESSAGE_HELLO); break;
+				default: fails(&r, INPUT_SYNCED, -EIO); break;
+				}
+				CU_ASSERT_EQUAL(sent(&r.out, MESSAGE_CANCEL), 1);
+				CU_ASSERT_EQUAL(r.s.state, SOURCE_GIVING_UP);
+				if (r.pending == SLUICE_RELEASE)
+					answers(&r, 0);
+				CU_ASSERT_EQUAL(r.pending, SLUICE_RESUME);
+				if (early) { /* it knows before our guest runs */
+					hears(&r, MESSAGE_NEVER);
+					SAYS(&r, "BYE");
+					answers(&r, 0);
+					CU_ASSERT_EQUAL(count_of(&r.out, ACTION_DIAL) + count_of(&r.out, ACTION_SEND), 0);
+				} else {
+					answers(&r, 0);
+					/* Who watches is told at once; only END waits. */
+					CU_ASSERT_STRING_EQUAL(said(&r.out),
+							       how ? "untrack phase:failed" : "untrack phase:cancelled");
+					CU_ASSERT_EQUAL(r.s.state, SOURCE_TELLING);
+					CU_ASSERT_EQUAL(r.s.deadline.at_ns, r.now + r.params.remember_ms * MS);
+					CU_ASSERT_EQUAL(r.s.ended_ns, r.now);
+					uint64_t over = r.now;
+					r.now += MS;
+					hears(&r, MESSAGE_NEVER);
+					SAYS(&r, "BYE untrack link- end");
+					CU_ASSERT_EQUAL(r.s.ended_ns, over);
+				}
+				gave_up(&r, phase);
+				prod(&r);
+			}
+	/* Nobody wants to be remembered. */
+	struct rig r;
+	for (int i = 0; i < 4; i++) {
+		reach(&r, i < 2 ? SOURCE_WAIT_READY : SOURCE_RELEASING);
+		r.params.remember_ms = 0;
+		if (i % 2)
+			happens(&r, INPUT_CANCEL);
+		else
+			fails(&r, INPUT_LINK_LOST, -EPIPE);
+		if (r.pending == SLUICE_RELEASE)
+			answers(&r, 0);
+		answers(&r, 0);
+		gave_up(&r, i % 2 ? SLUICE_CANCELLED : SLUICE_FAILED);
+	}
+	/* Before SWITCHOVER there is nothing to tell: cancel_in_every_state() ends there at once. */
+	for (int i = 0; i < BEFORE_GO; i++) {
+		reach(&r, before_go[i]);
+		uint64_t now = r.now;
+		bool tells = before_go[i] == SOURCE_WAIT_READY || before_go[i] == SOURCE_RELEASING;
+		happens(&r, INPUT_CANCEL);
+		while (r.pending)
+			answers(&r, 0);
+		CU_ASSERT_EQUAL(r.ends, !tells);
+		CU_ASSERT_EQUAL(r.now, now);
+	}
+}
+
+/* Its guest runs: whatever the destination says, nothing takes that back, and nothing but NEVER ends it early. */
+static void word_while_telling(void)
+{
+	for (int i = 0; i < TELLINGS; i++) {
+		struct rig r;
+
+		for (int type = MESSAGE_HELLO; type < MESSAGE_TYPES; type++) {
+			reach_telling(&r, telling[i]);
+			enum sluice_phase phase = r.s.phase;
+			uint64_t until = r.s.tell_until_ns;
+			bool up = telling[i] == SOURCE_TELLING, asking = telling[i] == SOURCE_ASKING;
+
+			if (!up && !asking)
+				continue; /* nothing can come: there is no link */
+			hears(&r, (enum message_type)type);
+			CU_ASSERT(r.running && !r.pending);
+			CU_ASSERT_EQUAL(r.s.phase, phase);
+			CU_ASSERT_EQUAL(r.s.tell_until_ns, until); /* no word buys time */
+			CU_ASSERT_EQUAL(r.ends, (up && type == MESSAGE_NEVER) || (asking && type == MESSAGE_REFUSE));
+			if (up && type == MESSAGE_READY)
+				SAYS(&r, "CANCEL");
+			else if (up && type == MESSAGE_NEVER)
+				SAYS(&r, "BYE untrack link- end");
+			else if (asking && type == MESSAGE_REFUSE)
+				SAYS(&r, "untrack link- end");
+			else if (asking && type != MESSAGE_ANSWER && type != MESSAGE_LANDED)
+				SAYS(&r, "drop");
+			else
+				SAYS(&r, "");
+			wind_up(&r, 0);
+			gave_up(&r, phase);
+		}
+		/* Nor does anything else. */
+		for (int type = INPUT_START + 1; type <= INPUT_TICK; type++) {
+			reach_telling(&r, telling[i]);
+			enum sluice_phase phase = r.s.phase;
+
+			if (type == INPUT_MESSAGE || type == INPUT_LINK_UP || type == INPUT_LINK_LOST || type == INPUT_CLOSE)
+				continue;
+			step(&r, (struct input){ .type = (enum input_type)type, .code = -EIO, .value = 1, .stream = -1 });
+			SAYS(&r, "");
+			CU_ASSERT_EQUAL(r.s.state, telling[i]);
+			wind_up(&r, 0);
+			gave_up(&r, phase);
+		}
+	}
+}
+
+/* By its deadline, by an embedder that does not care, and where nobody is there any more. */
+static void telling_ends(void)
+{
+	for (int i = 0; i < TELLINGS; i++) {
+		struct rig r;
+
+		reach_telling(&r, telling[i]);
+		enum sluice_phase phase = r.s.phase;
+		happens(&r, INPUT_CLOSE);
+		SAYS(&r, "untrack link- end");
+		gave_up(&r, phase);
+
+		reach_telling(&r, telling[i]);
+		fails(&r, INPUT_LINK_LOST, -ECONNREFUSED);
+		SAYS(&r, "untrack link- end");
+		gave_up(&r, phase);
+
+		for (int early = 1; early >= 0; early--) {
+			reach_telling(&r, telling[i]);
+			r.now = r.s.tell_until_ns - (unsigned)early;
+			happens(&r, INPUT_TICK);
+			CU_ASSERT_EQUAL(r.ends, !early);
+		}
+		gave_up(&r, phase);
+
+		/* A link that is lost again and again: the rests do not outlast the deadline either. */
+		reach_telling(&r, telling[i]);
+		uint64_t until = r.s.tell_until_ns;
+		unsigned dials = 0;
+		while (!r.ends && dials < 1000) {
+			dials += r.dialling;
+			if (r.s.state == SOURCE_APART) {
+				CU_ASSERT(r.s.deadline.at_ns > r.now);
+				r.now = r.s.deadline.at_ns;
+				happens(&r, INPUT_TICK);
+			} else if (r.dialling) {
+				happens(&r, INPUT_LINK_UP);
+			} else {
+				fails(&r, INPUT_LINK_LOST, -EPIPE);
+			}
+		}
+		CU_ASSERT(dials > 3 && dials < 12);
+		CU_ASSERT_EQUAL(r.now, until);
+		gave_up(&r, phase);
+
+		/* Stuck in the dial: nobody waits for that either. */
+		reach_telling(&r, telling[i]);
+		wind_up(&r, 0);
+		CU_ASSERT(r.now <= until);
+		gave_up(&r, phase);
+	}
+}
+
+static void told_on_a_later_link(void)
+{
+	static const enum message_type words[] = { MESSAGE_NEVER, MESSAGE_READY };
+
+	for (int lost = 0; lost < 2; lost++) /* before or after the guest runs here again */
+		for (int w = 0; w < 2; w++) {
+			struct rig r;
+
+			reach(&r, SOURCE_WAIT_READY);
+			happens(&r, INPUT_CANCEL);
+			if (!lost)
+				fails(&r, INPUT_LINK_LOST, -EPIPE);
+			answers(&r, 0);
+			if (lost) {
+				CU_ASSERT_EQUAL(r.s.state, SOURCE_TELLING);
+				fails(&r, INPUT_LINK_LOST, -EPIPE);
+				SAYS(&r, "");
+			} else {
+				SAYS(&r, "untrack phase:cancelled dial");
+			}
+			asks_anew(&r);
+			SAYS(&r, ""); /* cancelled it is, and stays: no phase, no error */
+			CU_ASSERT_EQUAL(r.s.state, SOURCE_TELLING);
+			hears(&r, words[w]);
+			if (words[w] == MESSAGE_READY) {
+				SAYS(&r, "CANCEL");
+				CU_ASSERT_EQUAL(r.out.list[0].code, -ECANCELED); /* so that it is cancelled there too */
+				hears(&r, MESSAGE_NEVER);
+			}
+			SAYS(&r, "BYE untrack link- end");
+			gave_up(&r, SLUICE_CANCELLED);
+			CU_ASSERT_EQUAL(r.error, -ECANCELED);
+			prod(&r);
+		}
 }
 
 /* Completed is completed: nothing makes it a failure, and nothing resumes the guest here. */
@@ -799,4 +1419,7 @@ SUITE("source", TEST(straight_path), TEST(downtime_guard_goes_on), TEST(closing_
       TEST(word_about_another_attempt), TEST(landed_must_be_possible), TEST(deadline_in_every_state),
       TEST(a_stopped_guest_is_not_left_waiting), TEST(timeout_in_every_state), TEST(callback_fails),
       TEST(resume_that_fails_is_no_success), TEST(silent_embedder), TEST(after_go_only_a_word_decides),
-      TEST(doubt_keeps_everything), TEST(lingering_until_closed), TEST(slow_is_not_dead), TEST(dirty_rate_is_not_inflated))
+      TEST(doubt_keeps_everything), TEST(word_on_a_later_link), TEST(go_again_as_often_as_it_takes), TEST(rests_between_tries),
+      TEST(no_hot_loop), TEST(old_links_change_nothing), TEST(operator_at_any_time), TEST(gives_up_and_tells),
+      TEST(word_while_telling), TEST(telling_ends), TEST(told_on_a_later_link), TEST(lingering_until_closed),
+      TEST(slow_is_not_dead), TEST(dirty_rate_is_not_inflated))
