@@ -428,7 +428,9 @@ static void cancel_in_every_state(void)
 		reach(&r, before_go[i]);
 		CU_ASSERT(source_cancellable(&r.s));
 		happens(&r, INPUT_CANCEL);
-		CU_ASSERT_EQUAL(sent(&r.out, MESSAGE_CANCEL), before_go[i] != SOURCE_DIALLING);
+		/* After SWITCHOVER it waits until the guest runs here: the destination destroys its copy. */
+		bool later = before_go[i] == SOURCE_WAIT_READY || before_go[i] == SOURCE_RELEASING;
+		CU_ASSERT_EQUAL(sent(&r.out, MESSAGE_CANCEL), before_go[i] != SOURCE_DIALLING && !later);
 		happens(&r, INPUT_CANCEL); /* impatience changes nothing */
 		CU_ASSERT(r.ends || !r.out.n);
 		wind_up(&r, 8);
@@ -1106,7 +1108,7 @@ static void gives_up_and_tells(void)
 				case 3: hears(&r, MESSAGE_HELLO); break;
 				default: fails(&r, INPUT_SYNCED, -EIO); break;
 				}
-				CU_ASSERT_EQUAL(sent(&r.out, MESSAGE_CANCEL), 1);
+				CU_ASSERT_EQUAL(sent(&r.out, MESSAGE_CANCEL), 0);
 				CU_ASSERT_EQUAL(r.s.state, SOURCE_GIVING_UP);
 				if (r.pending == SLUICE_RELEASE)
 					answers(&r, 0);
@@ -1119,8 +1121,8 @@ static void gives_up_and_tells(void)
 				} else {
 					answers(&r, 0);
 					/* Who watches is told at once; only END waits. */
-					CU_ASSERT_STRING_EQUAL(said(&r.out),
-							       how ? "untrack phase:failed" : "untrack phase:cancelled");
+					CU_ASSERT_STRING_EQUAL(said(&r.out), how ? "untrack phase:failed CANCEL"
+										 : "untrack phase:cancelled CANCEL");
 					CU_ASSERT_EQUAL(r.s.state, SOURCE_TELLING);
 					CU_ASSERT_EQUAL(r.s.deadline.at_ns, r.now + r.params.remember_ms * MS);
 					CU_ASSERT_EQUAL(r.s.ended_ns, r.now);
@@ -1180,7 +1182,7 @@ static void word_while_telling(void)
 			CU_ASSERT_EQUAL(r.s.tell_until_ns, until); /* no word buys time */
 			CU_ASSERT_EQUAL(r.ends, (up && type == MESSAGE_NEVER) || (asking && type == MESSAGE_REFUSE));
 			if (up && type == MESSAGE_READY)
-				SAYS(&r, "CANCEL");
+				SAYS(&r, r.s.asked_anew ? "CANCEL" : ""); /* on the first link it is on its way */
 			else if (up && type == MESSAGE_NEVER)
 				SAYS(&r, "BYE untrack link- end");
 			else if (asking && type == MESSAGE_REFUSE)
