@@ -19,6 +19,7 @@
 #include "perf/spare.h"
 
 #define SOURCE_CLOSES_NS (10 * OS_S) /* after the report */
+#define RESEND_NS (50 * OS_MS)       /* of the report, while there is no link */
 #define AFTER_FAILURE_NS (100 * OS_MS)
 #define PREPARING_MS 3600000u /* most that the library allows a callback: populating takes what it takes */
 
@@ -178,13 +179,13 @@ static void fill_report(struct destination *destination, struct report *report)
 	report->first_beat_ns = atomic_load(&destination->first_beat_ns);
 }
 
-static void send_report(struct destination *destination, const struct report *report)
+static int send_report(struct destination *destination, const struct report *report)
 {
 	char *text = report_encode(report);
+	int error = text ? sluice_send_message(destination->end.session, text, strlen(text)) : -ENOMEM;
 
-	if (text)
-		sluice_send_message(destination->end.session, text, strlen(text));
 	free(text);
+	return error;
 }
 
 /* Thread: worker: it reads files. */
@@ -238,20 +239,20 @@ static const struct sluice_ops destination_ops = {
 
 /* ---------------------------------------------------------------- one migration (main thread) */
 
-/* Until it is completed, in doubt or ended. */
+/* Until it is decided: the library may go on after that, for a source in doubt. */
 static void watch(struct destination *destination)
 {
 	struct end *end = &destination->end;
 	unsigned stops = 0;
 
-	while (!end_ended(end) && end_phase(end) != SLUICE_COMPLETED && end_phase(end) != SLUICE_IN_DOUBT) {
+	while (!end_decided(end)) {
 		if (destination->loop->stops != stops) {
 			stops = destination->loop->stops;
 			destination->cancel = true;
 			sluice_cancel(end->session);
 		}
 		spare_expire(&destination->spare);
-		end_wait(end, os_now_ns() + OS_S);
+		end_wait(end, end->doubt_until_ns ? end->doubt_until_ns : os_now_ns() + OS_S);
 	}
 }
 
@@ -309,12 +310,27 @@ static void receive(struct destination *destination)
 	report.pages_written = view.pages_written;
 	report.sluice_bytes = result->sluice_bytes;
 	report.page_tables_bytes = result->page_tables_bytes;
-	send_report(destination, &report);
-
 	until = os_now_ns() + SOURCE_CLOSES_NS;
+	/* A source that was in doubt may only now be about to connect again. */
+	while (send_report(destination, &report) && !end_ended(&destination->end) && os_now_ns() < until)
+		end_wait(&destination->end, os_now_ns() + RESEND_NS);
 	while (!end_ended(&destination->end) && os_now_ns() < until)
 		end_wait(&destination->end, until);
 	sluice_close(destination->end.session);
+}
+
+/* What to check where; the library's own words are for an embedder, whose operator can still resolve. */
+static void explain_doubt(struct destination *destination)
+{
+	struct result *result = destination->result;
+	const char *advice = strstr(result->error, ". If "); /* to an embedder */
+	char why[SLUICE_ERROR_MAX];
+
+	snprintf(why, sizeof(why), "%.*s", advice ? (int)(advice - result->error) : (int)sizeof(why) - 1, result->error);
+	snprintf(result->error, RESULT_TEXT,
+		 "the guest that came is stopped here, and may run at its source, %s: look what that migperf -c says. Failed or "
+		 "cancelled: the guest runs on there. Anything else, or nothing: it runs nowhere, start both again. (%s)",
+		 destination->settings.from, why);
 }
 
 static void begin_result(struct destination *destination)
@@ -361,7 +377,7 @@ static void let_go(struct destination *destination)
 }
 
 /* Wait for one migration, or a source that has one prepared, and see it through. */
-static enum exit_status serve(struct destination *destination, struct sluice_listener *listener)
+static enum exit_status serve(struct destination *destination, struct sluice_listener *listener, bool last)
 {
 	struct result *result = destination->result;
 	bool started = false;
@@ -391,11 +407,11 @@ static enum exit_status serve(struct destination *destination, struct sluice_lis
 		if (result->exit_status == EXIT_COMPLETED) {
 			receive(destination);
 		} else if (result->exit_status == EXIT_IN_DOUBT) {
-			snprintf(result->error + strlen(result->error), RESULT_TEXT - strlen(result->error),
-				 ": the guest that came is stopped here; look at the source whether it runs there");
-			sluice_resolve(destination->end.session, 0);
+			explain_doubt(destination);
 		} else {
 			destination->cancel = true; /* the worker may still be populating for a source that is gone */
+			if (!last)                  /* a source that is in doubt hears from the next session how this one ended */
+				sluice_close(destination->end.session);
 		}
 	}
 	if (!end_close(&destination->end, started)) {
@@ -408,6 +424,10 @@ static enum exit_status serve(struct destination *destination, struct sluice_lis
 		histogram_summary(&destination->end.io.late, 1e3, &result->late_us);
 		histogram_summary(&destination->end.io.waited, 1e3, &result->waited_us);
 		result->settings = destination->guest ? &destination->settings : NULL;
+		if (destination->guest) {
+			guest_park(destination->guest);
+			result->runs = guest_runs(destination->guest, result->ran);
+		}
 		/* Stopped while nothing came: that is no migration. */
 		if (!(result->exit_status == EXIT_CANCELLED && destination->loop->stops && !destination->guest))
 			present(destination);
@@ -425,7 +445,7 @@ static enum exit_status serve_all(struct destination *destination, struct sluice
 	enum exit_status status = EXIT_COMPLETED;
 
 	while (!destination->loop->stops && (!limit || done < limit)) {
-		status = serve(destination, listener);
+		status = serve(destination, listener, done + 1 == limit);
 		if (destination->broken)
 			return status;
 		if (destination->prepared)

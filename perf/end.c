@@ -10,6 +10,7 @@
 #include "perf/os.h"
 
 #define DUMP_MAX (64u << 10)
+#define LOOK_NS (10 * OS_MS)
 
 static int big_lock(void *opaque, uint64_t until_ns)
 {
@@ -39,6 +40,7 @@ static int set_parameters(struct sluice *session, const struct options *o, char 
 		{ SLUICE_COMPRESS, "--compress", o->compress },
 		{ SLUICE_TRACKER, "--tracker", o->tracker },
 		{ SLUICE_DEAD_PEER_MS, "--dead-peer", o->dead_peer_ms },
+		{ SLUICE_REMEMBER_MS, "--in-doubt", o->in_doubt_ms }, /* the other side's doubt, that is */
 		{ SLUICE_IO_URING, "--io-engine", o->uring },
 		{ SLUICE_NUMA, "--numa", o->numa },
 		{ SLUICE_ALLOW_PLAIN, "--insecure", o->insecure },
@@ -92,6 +94,7 @@ int end_open(struct end *end, const struct sluice_ops *ops, void *opaque, const 
 
 	memset(end, 0, sizeof(*end));
 	end->loop = loop;
+	end->in_doubt_ns = options->in_doubt_ms * OS_MS;
 	pthread_mutex_init(&end->lock, NULL);
 	table.size_of = sizeof(table);
 	table.lock = big_lock;
@@ -152,9 +155,22 @@ static void say_warnings(struct end *end)
 	}
 }
 
+static bool wait_ended(struct end *end)
+{
+	uint64_t until = os_now_ns() + end->in_doubt_ns + END_LINGER_NS;
+	unsigned stops = end->loop->stops;
+
+	while (!end_ended(end) && os_now_ns() < until) {
+		if (end->loop->stops != stops || end->abandoned)
+			sluice_close(end->session);
+		end_wait(end, os_now_ns() + (end->abandoned ? LOOK_NS : OS_S));
+	}
+	return end_ended(end);
+}
+
 bool end_close(struct end *end, bool started)
 {
-	if (started && !end_wait_ended(end)) {
+	if (started && !wait_ended(end)) {
 		fprintf(stderr, "migperf: the library did not end its session; it waits for:\n");
 		dump(end);
 		return false;
@@ -217,6 +233,7 @@ static void note(void *arg)
 	pthread_mutex_lock(&end->lock);
 	switch (noted->event.type) {
 	case SLUICE_EVENT_PHASE:
+		end->doubts_ended += end->phase == SLUICE_IN_DOUBT && noted->event.u.phase == SLUICE_DEVICE;
 		end->phase = noted->event.u.phase;
 		if (!is_over(end->phase))
 			break;
@@ -261,6 +278,11 @@ enum sluice_phase end_phase(struct end *end)
 	return phase;
 }
 
+const char *end_name(struct end *end)
+{
+	return sluice_phase_name(end->abandoned ? SLUICE_IN_DOUBT : end_phase(end));
+}
+
 bool end_ended(struct end *end)
 {
 	bool ended;
@@ -281,13 +303,45 @@ void end_wait(struct end *end, uint64_t until_ns)
 	dump(end);
 }
 
-bool end_wait_ended(struct end *end)
+/* The guest is let go, wherever it runs. false: the doubt ended by itself just then. */
+static bool abandon(struct end *end)
 {
 	uint64_t until = os_now_ns() + END_LINGER_NS;
+	struct sluice_error why;
+	unsigned before;
 
-	while (!end_ended(end) && os_now_ns() < until)
+	pthread_mutex_lock(&end->lock);
+	before = end->doubts_ended;
+	pthread_mutex_unlock(&end->lock);
+	sluice_get_error(end->session, &why);
+	if (sluice_resolve(end->session, 0))
+		return false;
+	while (end_phase(end) == SLUICE_IN_DOUBT && !end_ended(end) && os_now_ns() < until)
 		end_wait(end, until);
-	return end_ended(end);
+	pthread_mutex_lock(&end->lock);
+	end->abandoned = before == end->doubts_ended;
+	pthread_mutex_unlock(&end->lock);
+	snprintf(end->doubt, sizeof(end->doubt), "%s", why.code ? why.text : "the link was lost while the guest changed sides");
+	return end->abandoned;
+}
+
+bool end_decided(struct end *end)
+{
+	enum sluice_phase phase = end_phase(end);
+
+	if (end->abandoned || end_ended(end))
+		return true;
+	if (phase != SLUICE_IN_DOUBT) {
+		end->doubt_until_ns = 0;
+		return is_over(phase);
+	}
+	if (!end->doubt_until_ns) {
+		end->doubt_until_ns = os_now_ns() + end->in_doubt_ns;
+		end->stops = end->loop->stops;
+	}
+	if (end->stops == end->loop->stops && os_now_ns() < end->doubt_until_ns)
+		return false;
+	return abandon(end);
 }
 
 /* Whether this host lacks what a session needs, and not the other. */
@@ -300,6 +354,11 @@ enum exit_status end_outcome(struct end *end, const char **ret_status, char erro
 {
 	struct sluice_error why;
 
+	if (end->abandoned) {
+		*ret_status = "in-doubt";
+		snprintf(error, RESULT_TEXT, "%s", end->doubt);
+		return EXIT_IN_DOUBT;
+	}
 	sluice_get_error(end->session, &why);
 	switch (end_phase(end)) {
 	case SLUICE_COMPLETED:
@@ -310,10 +369,6 @@ enum exit_status end_outcome(struct end *end, const char **ret_status, char erro
 		*ret_status = "cancelled";
 		snprintf(error, RESULT_TEXT, "%s", why.code ? why.text : "cancelled");
 		return EXIT_CANCELLED;
-	case SLUICE_IN_DOUBT:
-		*ret_status = "in-doubt";
-		snprintf(error, RESULT_TEXT, "%s", why.code ? why.text : "the link was lost while the guest changed sides");
-		return EXIT_IN_DOUBT;
 	default:
 		*ret_status = "failed";
 		snprintf(error, RESULT_TEXT, "%s", why.code ? why.text : "failed, and the library does not say why");

@@ -25,6 +25,7 @@ struct end {
 	/* set once */
 	struct sluice *session;
 	struct loop *loop;
+	uint64_t in_doubt_ns;
 	struct worker worker;
 	struct iothread io;
 
@@ -38,6 +39,7 @@ struct end {
 	pthread_mutex_t lock;
 	/* under lock: written by the iothread, read by the main thread */
 	enum sluice_phase phase;
+	unsigned doubts_ended; /* by themselves */
 	bool ended;
 	double cpu_over_s; /* os_cpu_seconds() when it was over */
 	struct end_message {
@@ -50,6 +52,12 @@ struct end {
 	unsigned warnings, warned; /* warned: said by the main thread */
 	struct sluice_round round[RESULT_ROUNDS];
 	unsigned rounds;
+
+	/* main thread */
+	uint64_t doubt_until_ns; /* 0: not in doubt */
+	unsigned stops;          /* of the loop, seen while in doubt or closing */
+	bool abandoned;          /* in doubt for too long: the guest was let go, wherever it runs */
+	char doubt[SLUICE_ERROR_MAX];
 };
 
 /* Make a session with the command line's parameters, its worker and its iothread. `ops` lacks lock and unlock:
@@ -62,14 +70,16 @@ int end_open(struct end *end, const struct sluice_ops *ops, void *opaque, const 
  * EXIT_USAGE with one line said. */
 enum exit_status end_check_options(const struct options *options);
 
-/* Wait for the session's end if it was `started`, and free all. false: the library did not end it in
- * END_LINGER_NS; it was left as it is, and its waits were written to stderr. */
+/* Wait for the session's end if it was `started`, and free all; a stop shortens what it stays for a peer in doubt. false: the library
+ * did not end it in END_LINGER_NS more; it was left as it is, and its waits were written to stderr. */
 bool end_close(struct end *end, bool started);
 
 /* sluice_ops.event: note it and wake the main thread. Thread: iothread. */
 void end_note(struct end *end, const struct sluice_event *event);
 
 enum sluice_phase end_phase(struct end *end);
+/* The phase's name; in-doubt where that was given up. */
+const char *end_name(struct end *end);
 bool end_ended(struct end *end);
 
 /* Take the oldest message. 0, -EAGAIN: there is none, -EBADMSG: it is not one of migperf's. */
@@ -78,8 +88,9 @@ int end_take_report(struct end *end, struct report *ret, uint64_t *ret_at_ns);
 /* Wait once for anything new, until until_ns at most; says warnings and answers SIGUSR1. Main thread. */
 void end_wait(struct end *end, uint64_t until_ns);
 
-/* Wait until the session has ended, or END_LINGER_NS have passed. Main thread. */
-bool end_wait_ended(struct end *end);
+/* Whether the session has nothing left to decide: it is completed, failed, cancelled or ended; or it was in doubt for as long as it may,
+ * or until a stop, and is given up. To be asked whenever something happened. Main thread. */
+bool end_decided(struct end *end);
 
 /* "text (what it struck)" of the session's first error, for `error`; how it ends for migperf's user. */
 enum exit_status end_outcome(struct end *end, const char **ret_status, char error[RESULT_TEXT]);

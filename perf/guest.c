@@ -47,6 +47,9 @@ struct guest {
 	void (*parked)(void *opaque);
 	void *parked_opaque;
 
+	struct guest_run run[GUEST_RUNS]; /* by whoever resumes, and by the last thread that parks */
+	unsigned runs;
+
 	_Atomic uint32_t word;    /* a mode and a number; store-release by resume, pairs with load-acquire by threads */
 	_Atomic uint32_t running; /* threads not parked; the last decrement (acq_rel) sees all their writes */
 
@@ -87,8 +90,10 @@ static bool stand_still(struct guest *guest, uint32_t *parked_for)
 			void *opaque = guest->parked_opaque;
 
 			*parked_for = word;
-			if (atomic_fetch_sub_explicit(&guest->running, 1, memory_order_acq_rel) == 1 && parked)
+			if (atomic_fetch_sub_explicit(&guest->running, 1, memory_order_acq_rel) == 1) {
+				guest->run[guest->runs - 1].to_ns = os_now_ns();
 				parked(opaque);
+			}
 			continue;
 		}
 		os_futex_wait(&guest->word, word, OS_FOREVER);
@@ -126,6 +131,15 @@ void guest_park(struct guest *guest)
 		os_futex_wait(&flag, 0, OS_FOREVER);
 }
 
+static void begin_run(struct guest *guest)
+{
+	if (guest->runs == GUEST_RUNS) {
+		guest->run[1].from_ns = guest->run[0].from_ns;
+		memmove(&guest->run[0], &guest->run[1], --guest->runs * sizeof(guest->run[0]));
+	}
+	guest->run[guest->runs++] = (struct guest_run){ .from_ns = os_now_ns() };
+}
+
 void guest_resume(struct guest *guest, void (*beaten)(void *opaque, uint64_t ns), void *opaque)
 {
 	uint32_t word = load_word(guest);
@@ -133,6 +147,7 @@ void guest_resume(struct guest *guest, void (*beaten)(void *opaque, uint64_t ns)
 	assert(word % MODES == STOPPED && !atomic_load(&guest->running));
 	guest->beaten = beaten;
 	guest->beaten_opaque = opaque;
+	begin_run(guest);
 	atomic_store(&guest->running, guest->threads);
 	atomic_store_explicit(&guest->word, word - STOPPED + RUNNING, memory_order_release);
 	os_futex_wake_all(&guest->word);
@@ -391,6 +406,17 @@ void guest_look(const struct guest *guest, struct guest_view *ret)
 void guest_reset_gap(struct guest *guest)
 {
 	atomic_store_explicit(&guest->gap_ns, 0, memory_order_relaxed);
+}
+
+unsigned guest_runs(const struct guest *guest, struct guest_run ret[GUEST_RUNS])
+{
+	memcpy(ret, guest->run, guest->runs * sizeof(ret[0]));
+	return guest->runs;
+}
+
+void guest_forget_runs(struct guest *guest)
+{
+	guest->runs = 0;
 }
 
 const struct guest_settings *guest_settings_of(const struct guest *guest)

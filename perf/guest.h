@@ -13,6 +13,13 @@
 
 struct guest;
 
+#define GUEST_RUNS 16u
+
+/* From when until when a guest ran, CLOCK_MONOTONIC of this host. */
+struct guest_run {
+	uint64_t from_ns, to_ns;
+};
+
 /* How a guest looks from outside. */
 struct guest_view {
 	uint64_t pages_written; /* since it was first started, wherever that was */
@@ -49,6 +56,11 @@ void guest_mark_for(struct guest *guest, struct sluice *session);
 
 void guest_look(const struct guest *guest, struct guest_view *ret);
 void guest_reset_gap(struct guest *guest);
+
+/* When it ran since guest_forget_runs(): from before its first instruction to after its last. Of more than GUEST_RUNS the oldest are
+ * told as one. Returns how many. The guest must stand still. */
+unsigned guest_runs(const struct guest *guest, struct guest_run ret[GUEST_RUNS]);
+void guest_forget_runs(struct guest *guest);
 
 const struct guest_settings *guest_settings_of(const struct guest *guest);
 const struct memory *guest_memory(const struct guest *guest);

@@ -15,7 +15,6 @@
 #include "perf/os.h"
 #include "perf/verdict.h"
 
-#define DOUBT_NS (2 * OS_S)      /* for a doubt to end by itself */
 #define RETRY_NS (20 * OS_MS)    /* between two tries to reach a destination that is ending the session before */
 #define RETRY_FOR_NS (30 * OS_S) /* in all */
 #define PREPARING_MS 3600000u    /* most that the library waits for an answer: populating takes what it takes */
@@ -152,24 +151,13 @@ static void show(struct migration *migration)
 	progress_show(&migration->progress, since_start(migration), &stats);
 }
 
-/* Until it is completed, in doubt, or ended otherwise. */
+/* Until it is decided: the library may go on after that, for a peer in doubt. */
 static void watch(struct migration *migration, bool preparing)
 {
-	uint64_t next = os_now_ns(), doubt_until = 0;
+	uint64_t next = os_now_ns();
 	unsigned stops = 0;
 
-	while (!end_ended(&migration->end)) {
-		enum sluice_phase phase = end_phase(&migration->end);
-
-		if (phase == SLUICE_COMPLETED)
-			return;
-		if (phase == SLUICE_IN_DOUBT) {
-			doubt_until = doubt_until ? doubt_until : os_now_ns() + DOUBT_NS;
-			if (os_now_ns() >= doubt_until)
-				return;
-		} else {
-			doubt_until = 0;
-		}
+	while (!end_decided(&migration->end)) {
 		if (migration->loop->stops != stops) {
 			stops = migration->loop->stops;
 			if (sluice_cancel(migration->end.session) == -EBUSY)
@@ -316,7 +304,7 @@ static enum ending end_preparing(struct migration *migration)
 	run_guest(migration);
 	migration->cpu_before_s = migration->end.cpu_over_s;
 	collect(migration);
-	progress_say(&migration->progress, "migration %s", sluice_phase_name(end_phase(&migration->end)));
+	progress_say(&migration->progress, "migration %s", end_name(&migration->end));
 	verdict_reach(migration);
 	return ENDING_OVER;
 }
@@ -327,7 +315,7 @@ static enum ending end_migrating(struct migration *migration)
 
 	collect(migration);
 	progress_end(&migration->progress, since_start(migration), &result->stats);
-	progress_say(&migration->progress, "migration %s", sluice_phase_name(end_phase(&migration->end)));
+	progress_say(&migration->progress, "migration %s", end_name(&migration->end));
 	verdict_reach(migration);
 	result_collect(result, migration->end.session); /* what the handoff added */
 	return ENDING_OVER;
@@ -401,6 +389,7 @@ static void begin_result(struct migration *migration, const char *uri)
 	result->touched_bytes = guest_filled_bytes(migration->guest);
 	result->cpu_destination_s = -1;
 	result->switchover_gap_ms = -1;
+	guest_forget_runs(migration->guest);
 	migration->cancel = false;
 }
 

@@ -51,6 +51,7 @@ static const char help[] =
 	"      --compress KIND       none, lz4, auto (auto)\n"
 	"      --tracker KIND        where dirty bits come from: pagemap, marks, auto: marks before Linux 6.7 (auto)\n"
 	"      --dead-peer MS        a peer not heard of for so long is dead, 500 to 60000 (3000)\n"
+	"      --in-doubt MS         wait so long for a doubt who owns the guest to end by itself (10000)\n"
 	"      --io-engine KIND      uring, plain, auto: io_uring where allowed (auto)\n"
 	"      --numa auto|off       pin migration threads by NUMA node (auto)\n"
 	"      --cpus LIST           CPUs that migration threads may use, as in 0-3,8 (all)\n"
@@ -123,6 +124,7 @@ enum {
 	OPT_COMPRESS,
 	OPT_TRACKER,
 	OPT_DEAD_PEER,
+	OPT_IN_DOUBT,
 	OPT_IO_ENGINE,
 	OPT_NUMA,
 	OPT_CPUS,
@@ -155,6 +157,7 @@ static const struct option known[] = {
 	{ "compress", required_argument, NULL, OPT_COMPRESS },
 	{ "tracker", required_argument, NULL, OPT_TRACKER },
 	{ "dead-peer", required_argument, NULL, OPT_DEAD_PEER },
+	{ "in-doubt", required_argument, NULL, OPT_IN_DOUBT },
 	{ "io-engine", required_argument, NULL, OPT_IO_ENGINE },
 	{ "numa", required_argument, NULL, OPT_NUMA },
 	{ "cpus", required_argument, NULL, OPT_CPUS },
@@ -313,6 +316,7 @@ static int take_migration_option(int option, const char *arg, struct options *o)
 		return result;
 	case OPT_TRACKER: return take_tracker(arg, o);
 	case OPT_DEAD_PEER: return take_number("--dead-peer", arg, 500, 60000, &o->dead_peer_ms);
+	case OPT_IN_DOUBT: return take_number("--in-doubt", arg, 0, 3600000, &o->in_doubt_ms);
 	case OPT_IO_ENGINE:
 		result = take_choice("--io-engine", arg, engines, &choice);
 		o->io_engine = result == GO_ON ? engines[choice] : NULL;
@@ -451,6 +455,7 @@ int options_parse(int argc, char **argv, struct options *ret)
 	*ret = (struct options){ .streams = 4,
 				 .downtime_ms = 300,
 				 .dead_peer_ms = 3000,
+				 .in_doubt_ms = 10000,
 				 .compress = SLUICE_COMPRESS_AUTO,
 				 .numa = true,
 				 .uring = true,

@@ -6,12 +6,13 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "perf/guest.h"
 #include "perf/options.h"
 #include "perf/verify.h"
 
 #define RESULT_ROUNDS 1024u  /* kept; of more, the last replaces the last */
 #define RESULT_SAMPLES 4096u /* kept; of more, every other is dropped and they are taken half as often */
-#define RESULT_TEXT 512
+#define RESULT_TEXT 640
 
 /* One point of the plots. */
 struct sample {
@@ -40,6 +41,8 @@ struct result {
 	double gap_ms, switchover_gap_ms;       /* switchover: negative: there was none */
 	bool one_clock;                         /* the switchover's gap was measured by one clock */
 	uint64_t pages_written;
+	struct guest_run ran[GUEST_RUNS]; /* when the guest ran here */
+	unsigned runs;
 	struct sluice_hist late_us, waited_us;
 	struct verify_result verify;
 	uint64_t sluice_bytes, page_tables_bytes; /* of this side; page tables: grown during the migration */

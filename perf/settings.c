@@ -2,9 +2,11 @@
 /* What the source chooses of a guest; it travels to the destination as the cookie. */
 #include <errno.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <jansson.h>
 
@@ -76,17 +78,42 @@ int settings_check(const struct guest_settings *settings, char error[SETTINGS_ER
 	return -EINVAL;
 }
 
+/* What comes from elsewhere, fit for a terminal. */
+static void copy_printable(char ret[SETTINGS_FROM], const char *text)
+{
+	size_t n = 0;
+
+	for (; text[n] && n < SETTINGS_FROM - 1; n++)
+		ret[n] = text[n] >= ' ' && text[n] <= '~' ? text[n] : '?';
+	ret[n] = 0;
+}
+
+/* Who this is. */
+static void name_self(char ret[SETTINGS_FROM])
+{
+	char host[HOST_NAME_MAX + 1] = "", text[HOST_NAME_MAX + 40];
+
+	if (gethostname(host, sizeof(host) - 1))
+		snprintf(host, sizeof(host), "unknown");
+	snprintf(text, sizeof(text), "process %d of host %s", (int)getpid(), host);
+	copy_printable(ret, text);
+}
+
 char *settings_encode(const struct guest_settings *s)
 {
-	json_t *json = json_pack("{s:s, s:i, s:I, s:s, s:I, s:I, s:s, s:s, s:s, s:I, s:I, s:I, s:i, s:b, s:b}", "magic", MAGIC,
-				 "version", COOKIE_VERSION, "memory", (json_int_t)s->memory.bytes, "backing",
-				 memory_backing_name(&s->memory), "seed", (json_int_t)s->content.seed, "touched",
-				 (json_int_t)s->content.touched_per_2_32, "fill", settings_fills[s->content.fill], "pattern",
-				 settings_patterns[s->pattern], "verify", settings_verifies[s->verify], "dirty_rate",
-				 (json_int_t)s->dirty_rate, "wss", (json_int_t)s->wss_bytes, "need", (json_int_t)s->need_bytes,
-				 "vcpus", (int)s->vcpus, "prealloc", (int)s->prealloc, "prepare", (int)s->prepare);
-	char *text = json ? json_dumps(json, JSON_COMPACT) : NULL;
+	char from[SETTINGS_FROM];
+	json_t *json;
+	char *text;
 
+	name_self(from);
+	json = json_pack("{s:s, s:i, s:I, s:s, s:I, s:I, s:s, s:s, s:s, s:I, s:I, s:I, s:i, s:b, s:b, s:s}", "magic", MAGIC,
+			 "version", COOKIE_VERSION, "memory", (json_int_t)s->memory.bytes, "backing",
+			 memory_backing_name(&s->memory), "seed", (json_int_t)s->content.seed, "touched",
+			 (json_int_t)s->content.touched_per_2_32, "fill", settings_fills[s->content.fill], "pattern",
+			 settings_patterns[s->pattern], "verify", settings_verifies[s->verify], "dirty_rate",
+			 (json_int_t)s->dirty_rate, "wss", (json_int_t)s->wss_bytes, "need", (json_int_t)s->need_bytes, "vcpus",
+			 (int)s->vcpus, "prealloc", (int)s->prealloc, "prepare", (int)s->prepare, "from", from);
+	text = json ? json_dumps(json, JSON_COMPACT) : NULL;
 	json_decref(json);
 	return text;
 }
@@ -94,7 +121,7 @@ char *settings_encode(const struct guest_settings *s)
 /* The strings and numbers of a cookie into settings. -EBADMSG: one is not what it may be. */
 static int take(json_t *json, struct guest_settings *s, char error[SETTINGS_ERROR])
 {
-	const char *magic, *backing, *fill, *pattern, *verify;
+	const char *magic, *backing, *fill, *pattern, *verify, *from = "of an older migperf";
 	json_int_t memory, seed, touched, rate, wss, need, vcpus;
 	int version, prealloc, prepare, fill_index, pattern_index, verify_index;
 	json_error_t why;
@@ -110,10 +137,10 @@ static int take(json_t *json, struct guest_settings *s, char error[SETTINGS_ERRO
 			 version, COOKIE_VERSION);
 		return -EBADMSG;
 	}
-	if (json_unpack_ex(json, &why, 0, "{s:I, s:s, s:I, s:I, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:b, s:b}", "memory", &memory,
-			   "backing", &backing, "seed", &seed, "touched", &touched, "fill", &fill, "pattern", &pattern, "verify",
-			   &verify, "dirty_rate", &rate, "wss", &wss, "need", &need, "vcpus", &vcpus, "prealloc", &prealloc,
-			   "prepare", &prepare)) {
+	if (json_unpack_ex(json, &why, 0, "{s:I, s:s, s:I, s:I, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:b, s:b, s?s}", "memory",
+			   &memory, "backing", &backing, "seed", &seed, "touched", &touched, "fill", &fill, "pattern", &pattern,
+			   "verify", &verify, "dirty_rate", &rate, "wss", &wss, "need", &need, "vcpus", &vcpus, "prealloc",
+			   &prealloc, "prepare", &prepare, "from", &from)) {
 		snprintf(error, SETTINGS_ERROR, "guest settings are damaged: %.120s", why.text);
 		return -EBADMSG;
 	}
@@ -137,6 +164,7 @@ static int take(json_t *json, struct guest_settings *s, char error[SETTINGS_ERRO
 	s->vcpus = (uint32_t)vcpus;
 	s->prealloc = prealloc;
 	s->prepare = prepare;
+	copy_printable(s->from, from);
 	return 0;
 }
 

@@ -16,6 +16,7 @@
 #define SETTINGS_MAX_RATE (1ull << 40) /* bytes per second */
 #define SETTINGS_MAX_VCPUS 256u
 #define SETTINGS_ERROR 200
+#define SETTINGS_FROM 100
 
 enum verify_mode { VERIFY_FULL, VERIFY_SAMPLE, VERIFY_OFF };
 
@@ -28,6 +29,7 @@ struct guest_settings {
 	uint64_t wss_bytes;
 	uint64_t need_bytes; /* what the destination will come to hold */
 	uint32_t vcpus;
+	char from[SETTINGS_FROM]; /* who offers it, for messages: printable */
 	bool prealloc;
 	bool prepare; /* of the session, not the guest: populate memory and refuse with SETTINGS_PREPARED */
 };
@@ -48,7 +50,7 @@ int settings_parse_backing(const char *text, struct memory_spec *spec);
 /* Whether they make sense together; -EINVAL with one line. For the command line and for what a peer sent. */
 int settings_check(const struct guest_settings *settings, char error[SETTINGS_ERROR]);
 
-/* As JSON text, malloc'ed. NULL: no memory. */
+/* As JSON text, malloc'ed. NULL: no memory. `from` is who this is. */
 char *settings_encode(const struct guest_settings *settings);
 
 /* From a peer: everything is checked. -EBADMSG with one line. */

@@ -120,6 +120,21 @@ static void check_survivor(struct migration *migration)
 			 strerror(-error));
 }
 
+/* What to check where. The library's own words are for an embedder, whose operator can still resolve; here the guest goes with the
+ * process. */
+static void explain_doubt(struct result *result)
+{
+	const char *advice = strstr(result->error, ". If "); /* to an embedder */
+	char why[SLUICE_ERROR_MAX];
+
+	snprintf(why, sizeof(why), "%.*s", advice ? (int)(advice - result->error) : (int)sizeof(why) - 1, result->error);
+	snprintf(result->error, RESULT_TEXT,
+		 "the guest is stopped here, and may run at %.120s: look what the migperf -s there says. Completed: the guest "
+		 "runs "
+		 "there, this migration is done. Anything else, or nothing: it runs nowhere, start both again. (%s)",
+		 result->uri, why);
+}
+
 void verdict_reach(struct migration *migration)
 {
 	struct result *result = migration->result;
@@ -134,13 +149,12 @@ void verdict_reach(struct migration *migration)
 		check_arrived(migration);
 		sluice_close(migration->end.session);
 	} else if (result->exit_status == EXIT_IN_DOUBT) {
-		snprintf(result->error + strlen(result->error), RESULT_TEXT - strlen(result->error),
-			 ": the guest is stopped here; look at %s whether it runs there", result->uri);
-		sluice_resolve(migration->end.session, 0);
+		explain_doubt(result);
 	} else {
 		check_survivor(migration);
 	}
 	guest_park(migration->guest);
+	result->runs = guest_runs(migration->guest, result->ran);
 	if (result->verify.status == VERIFY_MISMATCH)
 		result->exit_status = EXIT_DIFFERS;
 }
