@@ -217,7 +217,7 @@ def rubbish_clients():
 # ---------------------------------------------------------------- both are sluice, one dies or stops
 
 # About three seconds of migration, wherever it runs.
-LONG = ("-m", "96M", "-b", "30M", "--dirty-rate", "5M", "--vcpus", "2")
+LONG = ("-m", "96M", "-b", "30M", "--dirty-rate", "5M", "--vcpus", "2", "--in-doubt", "500")
 
 
 def destination_goes():
@@ -239,7 +239,7 @@ def destination_goes():
 
 
 def source_goes():
-    with Server() as server:
+    with Server("--in-doubt", "500") as server:
         for number, name in ((signal.SIGKILL, "killed"), (signal.SIGSTOP, "stopped")):
             for _ in range(1 if SHORT else 4):
                 after = rng.uniform(0, 3)
