@@ -26,6 +26,17 @@ static void big_unlock(void *opaque)
 	iothread_unlock(&end->io);
 }
 
+const char *end_advice(int error)
+{
+	switch (-error) {
+	case EMFILE: return ": raise ulimit -n";
+	case ENFILE: return ": raise sysctl fs.file-max";
+	case ENOMEM: return ": free memory";
+	case EAGAIN: return ": free memory or threads (ulimit -u)";
+	default: return "";
+	}
+}
+
 static int set_parameters(struct sluice *session, const struct options *o, char error[RESULT_TEXT])
 {
 	const struct {
@@ -76,7 +87,7 @@ enum exit_status end_check_options(const struct options *options)
 	int result = sluice_create(&ops, NULL, &session);
 
 	if (result) {
-		fprintf(stderr, "migperf: the library cannot work here: %s\n", strerror(-result));
+		fprintf(stderr, "migperf: the library cannot work here: %s%s\n", strerror(-result), end_advice(result));
 		return EXIT_FAILED;
 	}
 	result = set_parameters(session, options, error);
@@ -95,6 +106,7 @@ int end_open(struct end *end, const struct sluice_ops *ops, void *opaque, const 
 	memset(end, 0, sizeof(*end));
 	end->loop = loop;
 	end->in_doubt_ns = options->in_doubt_ms * OS_MS;
+	end->dead_peer_ns = options->dead_peer_ms * OS_MS;
 	pthread_mutex_init(&end->lock, NULL);
 	table.size_of = sizeof(table);
 	table.lock = big_lock;
@@ -118,7 +130,7 @@ int end_open(struct end *end, const struct sluice_ops *ops, void *opaque, const 
 	sluice_destroy(end->session);
 	end->session = NULL;
 say:
-	snprintf(error + strlen(error), RESULT_TEXT - strlen(error), ": %s", strerror(-result));
+	snprintf(error + strlen(error), RESULT_TEXT - strlen(error), ": %s%s", strerror(-result), end_advice(result));
 	return result;
 destroy:
 	sluice_destroy(end->session);
@@ -157,11 +169,11 @@ static void say_warnings(struct end *end)
 
 static bool wait_ended(struct end *end)
 {
-	uint64_t until = os_now_ns() + end->in_doubt_ns + END_LINGER_NS;
+	uint64_t close_at = os_now_ns() + end->dead_peer_ns + end->in_doubt_ns, until = close_at + END_LINGER_NS;
 	unsigned stops = end->loop->stops;
 
 	while (!end_ended(end) && os_now_ns() < until) {
-		if (end->loop->stops != stops || end->abandoned)
+		if (end->loop->stops != stops || end->abandoned || os_now_ns() >= close_at)
 			sluice_close(end->session);
 		end_wait(end, os_now_ns() + (end->abandoned ? LOOK_NS : OS_S));
 	}
@@ -347,7 +359,7 @@ bool end_decided(struct end *end)
 /* Whether this host lacks what a session needs, and not the other. */
 static bool lacks(const struct sluice_error *why)
 {
-	return (why->code == -ENOMEM || why->code == -EAGAIN) && !why->theirs;
+	return (why->code == -ENOMEM || why->code == -EAGAIN || why->code == -EMFILE || why->code == -ENFILE) && !why->theirs;
 }
 
 enum exit_status end_outcome(struct end *end, const char **ret_status, char error[RESULT_TEXT])

@@ -25,7 +25,7 @@ struct end {
 	/* set once */
 	struct sluice *session;
 	struct loop *loop;
-	uint64_t in_doubt_ns;
+	uint64_t in_doubt_ns, dead_peer_ns;
 	struct worker worker;
 	struct iothread io;
 
@@ -66,12 +66,15 @@ struct end {
 int end_open(struct end *end, const struct sluice_ops *ops, void *opaque, const struct options *options, struct loop *loop,
 	     char error[RESULT_TEXT]);
 
+/* What to do where the system lacks something, to be put behind strerror(); "" where that says it. */
+const char *end_advice(int error);
+
 /* Whether the library takes the command line's parameters, before memory is made and filled. EXIT_COMPLETED, or
  * EXIT_USAGE with one line said. */
 enum exit_status end_check_options(const struct options *options);
 
 /* Wait for the session's end if it was `started`, and free all; a stop shortens what it stays for a peer in doubt. false: the library
- * did not end it in END_LINGER_NS more; it was left as it is, and its waits were written to stderr. */
+ * did not end it in END_LINGER_NS after that; it was left as it is, and its waits were written to stderr. */
 bool end_close(struct end *end, bool started);
 
 /* sluice_ops.event: note it and wake the main thread. Thread: iothread. */

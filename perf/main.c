@@ -97,7 +97,7 @@ static enum exit_status run_loopback(const struct options *options)
 	int fds[2], error;
 
 	if (pipe(fds)) {
-		fprintf(stderr, "migperf: no pipe: %s\n", strerror(errno));
+		fprintf(stderr, "migperf: no pipe: %s%s\n", strerror(errno), end_advice(-errno));
 		return EXIT_FAILED;
 	}
 	child = fork(); /* before this process has any thread */
@@ -114,7 +114,7 @@ static enum exit_status run_loopback(const struct options *options)
 	if (!error)
 		error = loop_watch_child(&loop, child);
 	if (error) {
-		fprintf(stderr, "migperf: cannot watch the destination's process: %s\n", strerror(-error));
+		fprintf(stderr, "migperf: cannot watch the destination's process: %s%s\n", strerror(-error), end_advice(error));
 		kill(child, SIGKILL);
 		waitpid(child, NULL, 0);
 		return EXIT_FAILED;
@@ -162,7 +162,7 @@ int main(int argc, char **argv)
 		return run_loopback(&options);
 	result = loop_init(&loop);
 	if (result) {
-		fprintf(stderr, "migperf: cannot wait for signals: %s\n", strerror(-result));
+		fprintf(stderr, "migperf: cannot wait for signals: %s%s\n", strerror(-result), end_advice(result));
 		return EXIT_FAILED;
 	}
 	if (options.role == ROLE_SERVER)

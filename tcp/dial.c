@@ -12,11 +12,23 @@
 
 enum { LOOK_MS = 50, RETRY_MS = 5 };
 
+static const char *advice(int error)
+{
+	switch (-error) {
+	case ECONNREFUSED:
+	case ENOENT: return " (nobody listens there)";
+	case EMFILE: return ": raise ulimit -n";
+	case ENFILE: return ": raise sysctl fs.file-max";
+	case EACCES: return ": only who may write to a unix socket can connect to it";
+	case ENOTDIR: return ": a part of the path is a file";
+	default: return "";
+	}
+}
+
 static int explain(const struct dial *dial, int error, const char *what)
 {
 	if (dial->error && error != -ECANCELED)
-		snprintf(dial->error, dial->error_size, "%s: %s%s", what, strerror(-error),
-			 error == -ECONNREFUSED || error == -ENOENT ? " (nobody listens there)" : "");
+		snprintf(dial->error, dial->error_size, "%s: %s%s", what, strerror(-error), advice(error));
 	return error;
 }
 

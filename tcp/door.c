@@ -153,7 +153,7 @@ int fd_listen(const struct uri *uri, struct door **ret_door, struct uri *ret_uri
 	if (getsockopt(uri->fd, SOL_SOCKET, SO_TYPE, &type, &size))
 		return -errno;
 	if (type != SOCK_STREAM || getsockopt(uri->fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &size) || !listens)
-		return -EINVAL;
+		return -EOPNOTSUPP;
 	fd = fcntl(uri->fd, F_DUPFD_CLOEXEC, 3);
 	if (fd < 0)
 		return -errno;

@@ -225,8 +225,12 @@ static bool unix_is_local(const struct uri *uri)
 static bool fd_is_local(const struct uri *uri)
 {
 	struct sockaddr_storage at = { 0 };
-	socklen_t length = sizeof(at);
+	socklen_t length = sizeof(at), size = sizeof(int);
+	int listens = 0;
 
+	/* What does not listen is reached from nowhere: listen() says what is wrong with it. */
+	if (getsockopt(uri->fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &size) || !listens)
+		return true;
 	return !getsockname(uri->fd, (struct sockaddr *)&at, &length) && address_is_local(&at);
 }
 

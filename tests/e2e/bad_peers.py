@@ -8,6 +8,7 @@ import shlex
 import signal
 import socket
 import struct
+import sys
 import tempfile
 import threading
 import time
@@ -148,6 +149,7 @@ def still_serves(server, label):
 def rubbish_clients():
     with Server() as server:
         still_serves(server, "before all")
+        time.sleep(0.3)  # the session for the next one has all its threads then
         descriptors, threads = server.descriptors(), server.threads()
         for length in (0, 1, 8, 47, 48, 49, 1000, 100000):
             with contextlib.suppress(OSError), connect(server) as s:
@@ -339,6 +341,36 @@ def absurd_options():
         checks.check(os.path.isfile(path) and os.path.getsize(path) == 4, "listening on a file's path destroys the file")
 
 
+def advised():
+    """What is wrong with a place to listen at, or is lacking, is said with what to do about it."""
+    def says(args, status, *words, prefix=()):
+        result = run(*args, timeout=15, prefix=prefix)
+        label = " ".join([*prefix, *args])
+        if sane(checks, result, label):
+            checks.equal(result.rc, status, f"{label}: exit status", result)
+            for word in words:
+                checks.check(word in result.error_line(), f"{label}: the error does not say {word!r}", result)
+
+    with tempfile.TemporaryDirectory() as directory:
+        says(["-s", "fd:999", "-1"], USAGE, "fd:999", "no such descriptor is open")
+        says(["-s", "fd:9", "-1"], USAGE, "no socket", prefix=("bash", "-c", 'exec "$0" "$@" 9< /dev/null'))
+        says(["-s", f"unix:{directory}/none/socket", "-1"], REFUSED, "make its directory")
+        says(["-s", f"unix:{__file__}/socket", "-1"], REFUSED, "part of the path is a file")
+        says(["-s", "unix:" + "x" * 200, "-1"], USAGE, "at most 107", "shorter")
+        says(["-c", f"unix:{directory}/nobody", "-m", "4M"], REFUSED, "nobody listens")
+        if os.getuid():  # root may write anywhere
+            os.chmod(directory, 0o500)
+            says(["-s", f"unix:{directory}/socket", "-1"], REFUSED, "may not write there")
+            os.chmod(directory, 0o700)
+    opened = "import os, socket, sys; s = socket.socket(); os.dup2(s.fileno(), 9); os.execv(sys.argv[1], sys.argv[1:])"
+    says(["-s", "fd:9", "-1"], USAGE, "listen(2)", prefix=(sys.executable, "-c", opened))
+    with Server() as server:
+        few = ("bash", "-c", 'ulimit -n 24; exec "$0" "$@"')
+        says(["-c", server.uri, "-m", "4M", "-P", "32"], FAILED, "Too many open files", "ulimit -n", prefix=few)
+        still_serves(server, "after a source without descriptors")
+        sane(checks, server.stop(), "server of a source without descriptors")
+
+
 no_sluice()
 rubbish_clients()
 busy()
@@ -346,4 +378,5 @@ destination_goes()
 source_goes()
 too_little_memory()
 absurd_options()
+advised()
 checks.done()
