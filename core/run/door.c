@@ -3,6 +3,7 @@
 #include "core/run/door.h"
 
 #include <errno.h>
+#include <poll.h>
 
 static void take_out(struct greetings *g, uint32_t i)
 {
@@ -39,6 +40,13 @@ void greetings_part(struct greetings *g, struct conn *conn, uint64_t now)
 	let_in(g, conn, true, now);
 }
 
+/* Where there are no descriptors, accept says so before it looks who is there. */
+static bool somebody_waits(const struct door *door)
+{
+	struct pollfd p = { .fd = door->transport->door_fd(door), .events = POLLIN };
+	return poll(&p, 1, 0) == 1;
+}
+
 int greetings_accept(struct greetings *g, struct door *door, uint64_t now)
 {
 	/* As many as fit at most: a flood of connections must not keep the link thread here. */
@@ -46,6 +54,8 @@ int greetings_accept(struct greetings *g, struct door *door, uint64_t now)
 		struct conn *conn;
 		int rc = door->transport->accept(door, &conn);
 		if (rc == -EMFILE && g->n) { /* those who do not say who they are make way for one who may */
+			if (!somebody_waits(door))
+				return 0;
 			drop(g, oldest(g));
 			continue;
 		}
