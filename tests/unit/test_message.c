@@ -101,6 +101,11 @@ static void fill(struct message *m, enum message_type type, bool most)
 		m->u.handoff.attempt = UINT32_MAX;
 		m->u.handoff.clock_ns = UINT64_MAX;
 		break;
+	case MESSAGE_ANSWER:
+		m->u.answer.epoch = most ? UINT32_MAX : 2;
+		for (int i = 0; i < MESSAGE_TOKEN; i++)
+			m->u.answer.stream_token[i] = (uint8_t)(most ? 0xff - i : i);
+		break;
 	case MESSAGE_EMBEDDER:
 		m->u.embedder.length = most ? SLUICE_MESSAGE_MAX : 1;
 		memset(m->u.embedder.bytes, 0x5a, m->u.embedder.length);
@@ -309,6 +314,32 @@ static void counts_beyond_limits(void)
 	CU_ASSERT_EQUAL(message_read_head(frame, &head, error), -EPROTO);
 }
 
+/* What every version is to agree on: the place of each byte. */
+static void answer_as_it_is_written(void)
+{
+	static const uint8_t payload[] = { 0x04, 0x03, 0x02, 0x01, 0x10, 0x11, 0x12, 0x13, 0x14, 0x15,
+					   0x16, 0x17, 0x18, 0x19, 0x1a, 0x1b, 0x1c, 0x1d, 0x1e, 0x1f };
+	struct message_head head;
+
+	memset(&in, 0, sizeof in);
+	in.type = MESSAGE_ANSWER;
+	in.u.answer.epoch = 0x01020304;
+	for (int i = 0; i < MESSAGE_TOKEN; i++)
+		in.u.answer.stream_token[i] = (uint8_t)(0x10 + i);
+	CU_ASSERT_EQUAL(message_encode(&in, 0, 0, frame), (int)(MESSAGE_HEAD + sizeof payload));
+	CU_ASSERT(!memcmp(frame + MESSAGE_HEAD, payload, sizeof payload));
+	CU_ASSERT_EQUAL(message_read_head(frame, &head, error), 0);
+	CU_ASSERT_EQUAL(head.type, 16);
+	CU_ASSERT(head.flags & MESSAGE_REQUIRED); /* who does not know it cannot go on without */
+	CU_ASSERT_STRING_EQUAL(message_name(16), "ANSWER");
+	/* Nothing missing, nothing more, and any epoch and token are as good as another. */
+	for (size_t size = 0; size < 64; size++) {
+		memset(frame + MESSAGE_HEAD, (int)size, 64);
+		reseal(frame, MESSAGE_HEAD + size);
+		CU_ASSERT_EQUAL(receive(frame, MESSAGE_HEAD + size), size == sizeof payload ? 0 : -EPROTO);
+	}
+}
+
 static int with_name(const char *bytes, size_t n)
 {
 	fill(&in, MESSAGE_SWITCHOVER, false);
@@ -418,4 +449,5 @@ static void what_it_looks_like(void)
 }
 
 SUITE("message", TEST(there_and_back), TEST(truncations), TEST(damaged_bytes), TEST(hostile_payloads), TEST(counts_beyond_limits),
-      TEST(names), TEST(texts_are_made_printable), TEST(codes_are_errors), TEST(unknown_types), TEST(what_it_looks_like))
+      TEST(answer_as_it_is_written), TEST(names), TEST(texts_are_made_printable), TEST(codes_are_errors), TEST(unknown_types),
+      TEST(what_it_looks_like))
