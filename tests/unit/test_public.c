@@ -42,6 +42,9 @@ static void never_started_is_destroyed(void)
 	CU_ASSERT_EQUAL(sluice_dispatch(session), 0);
 	CU_ASSERT_EQUAL(sluice_done(session, SLUICE_PAUSE, 0), -EINVAL);
 	CU_ASSERT_EQUAL(sluice_resolve(session, 1), -EINVAL);
+	CU_ASSERT_EQUAL(sluice_resolve(session, 0), -EINVAL);
+	CU_ASSERT_EQUAL(sluice_close(session), -EINVAL);
+	CU_ASSERT_EQUAL(sluice_cancel(session), -EINVAL);
 	CU_ASSERT_EQUAL(sluice_send_message(session, "x", 1), -ENOTCONN);
 	sluice_mark_dirty(session, 0, 0, 4096);
 	sluice_discarded(session, 7, UINT64_MAX, UINT64_MAX);
@@ -65,6 +68,18 @@ static void parameters_have_ranges(void)
 	CU_ASSERT_EQUAL(sluice_set(session, SLUICE_STREAMS, SLUICE_MAX_STREAMS + 1), -EINVAL);
 	CU_ASSERT_EQUAL(sluice_set(session, SLUICE_STREAMS, SLUICE_MAX_STREAMS), 0);
 	CU_ASSERT_EQUAL(sluice_get(session, SLUICE_STREAMS), SLUICE_MAX_STREAMS);
+	struct sluice_error error;
+	CU_ASSERT_EQUAL(sluice_get(session, SLUICE_REMEMBER_MS), 10000);
+	CU_ASSERT_EQUAL(sluice_set(session, SLUICE_REMEMBER_MS, 0), 0);
+	CU_ASSERT_EQUAL(sluice_set(session, SLUICE_REMEMBER_MS, 3600000), 0);
+	CU_ASSERT_EQUAL(sluice_set(session, SLUICE_REMEMBER_MS, 3600001), -EINVAL);
+	CU_ASSERT_EQUAL(sluice_set(session, SLUICE_REMEMBER_MS, UINT64_MAX), -EINVAL);
+	CU_ASSERT_EQUAL(sluice_get(session, SLUICE_REMEMBER_MS), 3600000);
+	sluice_get_error(session, &error);
+	CU_ASSERT(error.code == -EINVAL && strstr(error.text, "remember") && strstr(error.text, "3600000"));
+	/* It is the last one. */
+	CU_ASSERT_EQUAL(sluice_set(session, (enum sluice_param)(SLUICE_REMEMBER_MS + 1), 1), -EINVAL);
+	CU_ASSERT_EQUAL(sluice_get(session, (enum sluice_param)(SLUICE_REMEMBER_MS + 1)), 0);
 	CU_ASSERT_EQUAL(sluice_set(session, (enum sluice_param)0, 1), -EINVAL);
 	CU_ASSERT_EQUAL(sluice_set(session, (enum sluice_param)9999, 1), -EINVAL);
 	CU_ASSERT_EQUAL(sluice_set(session, SLUICE_COMPRESS, 99), -EINVAL);
