@@ -69,7 +69,7 @@ static void parameters_have_ranges(void)
 	CU_ASSERT_EQUAL(sluice_set(session, SLUICE_STREAMS, SLUICE_MAX_STREAMS), 0);
 	CU_ASSERT_EQUAL(sluice_get(session, SLUICE_STREAMS), SLUICE_MAX_STREAMS);
 	struct sluice_error error;
-	CU_ASSERT_EQUAL(sluice_get(session, SLUICE_REMEMBER_MS), 10000);
+	CU_ASSERT_EQUAL(sluice_get(session, SLUICE_REMEMBER_MS), 5000);
 	CU_ASSERT_EQUAL(sluice_set(session, SLUICE_REMEMBER_MS, 0), 0);
 	CU_ASSERT_EQUAL(sluice_set(session, SLUICE_REMEMBER_MS, 3600000), 0);
 	CU_ASSERT_EQUAL(sluice_set(session, SLUICE_REMEMBER_MS, 3600001), -EINVAL);
