@@ -577,7 +577,7 @@ static void lost(struct source *s, const struct input *in, struct actions *out)
 		doubt(s, in, out, in->text);
 	} else if (s->state == SOURCE_LINGERING) {
 		end(s, in, out, SLUICE_COMPLETED);
-	} else if (s->tell_until_ns && (in->code == -ECONNREFUSED || in->now_ns >= s->tell_until_ns)) {
+	} else if (s->tell_until_ns && (in->code == -ECONNREFUSED || in->code == -ENOENT || in->now_ns >= s->tell_until_ns)) {
 		end(s, in, out, s->phase); /* nobody is there who could be in doubt, or it took too long */
 	} else if (s->state == SOURCE_TELLING || s->state == SOURCE_REDIALLING || s->state == SOURCE_ASKING) {
 		part(s, in, out);

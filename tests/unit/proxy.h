@@ -16,9 +16,13 @@
 #include "core/decide/message.h"
 #include "streams/wire.h"
 
-enum { PROXY_FLOWS = 64 };
+enum { PROXY_FLOWS = 64, PROXY_CUTS = 4 };
 
 struct proxy;
+struct proxy_cut {
+	enum message_type at;
+	bool before; /* the frame is not let through */
+};
 struct proxy_end {
 	struct proxy *proxy;
 	pthread_t thread;
@@ -31,11 +35,11 @@ struct proxy {
 	int door;
 	char uri[64];
 	pthread_t thread;
-	_Atomic uint16_t target; /* port of the destination's listener */
-	_Atomic bool shut;       /* who comes is sent away */
-	_Atomic int cut_at;      /* type of the frame; once */
-	_Atomic bool before;     /* it is not let through */
-	_Atomic unsigned links;  /* that were let through */
+	_Atomic uint16_t target;           /* port of the destination's listener */
+	_Atomic bool shut;                 /* who comes is sent away */
+	_Atomic unsigned cut;              /* how many of the cuts have been made */
+	_Atomic unsigned links;            /* that were let through */
+	struct proxy_cut cuts[PROXY_CUTS]; /* one after the other, each at the first such frame */
 	struct proxy_end ends[2 * PROXY_FLOWS];
 	_Atomic bool is_link[PROXY_FLOWS];
 	unsigned n;
@@ -60,15 +64,18 @@ static inline void proxy_frames(struct proxy_end *e)
 	while (on && proxy_read(e->from, frame, MESSAGE_HEAD)) {
 		uint16_t type;
 		uint32_t length;
-		int cut_at;
+		bool let = true;
 
 		memcpy(&type, frame + 4, sizeof type);
 		memcpy(&length, frame + 8, sizeof length);
-		cut_at = type;
 		if (length > sizeof frame - MESSAGE_HEAD || !proxy_read(e->from, frame + MESSAGE_HEAD, length))
 			return;
-		on = !atomic_compare_exchange_strong(&e->proxy->cut_at, &cut_at, 0);
-		if ((on || !atomic_load(&e->proxy->before)) && !proxy_write(e->to, frame, MESSAGE_HEAD + length))
+		unsigned n = atomic_load(&e->proxy->cut);
+		if (n < PROXY_CUTS && type == e->proxy->cuts[n].at && atomic_compare_exchange_strong(&e->proxy->cut, &n, n + 1)) {
+			on = false;
+			let = !e->proxy->cuts[n].before;
+		}
+		if (let && !proxy_write(e->to, frame, MESSAGE_HEAD + length))
 			return;
 	}
 }
@@ -144,12 +151,13 @@ static inline uint16_t proxy_port_of(const char *uri)
 }
 
 /* `target`: the URI of a listener on 127.0.0.1. */
-static inline bool proxy_start(struct proxy *p, const char *target)
+static inline bool proxy_start(struct proxy *p, const char *target, const struct proxy_cut *cuts, unsigned n)
 {
 	struct sockaddr_in at = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
 	socklen_t length = sizeof at;
 
 	memset(p, 0, sizeof *p);
+	memcpy(p->cuts, cuts, n * sizeof *cuts);
 	p->target = proxy_port_of(target);
 	p->door = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (p->door < 0 || bind(p->door, (struct sockaddr *)&at, sizeof at) || listen(p->door, 64) ||
