@@ -460,23 +460,6 @@ static enum exit_status serve_all(struct destination *destination, struct sluice
 	return status;
 }
 
-/* Behind "cannot listen on URI: ..." what to do, where that does not say it. */
-static const char *listen_advice(const char *uri, int error)
-{
-	bool fd = !strncmp(uri, "fd:", 3), path = !strncmp(uri, "unix:", 5);
-
-	switch (-error) {
-	case EBADF: return ": no such descriptor is open here: start migperf with a listening socket there";
-	case ENOTSOCK: return ": that descriptor is open, but no socket: start migperf with a listening socket there";
-	case EOPNOTSUPP: return fd ? ": that socket is not a stream socket that listens: listen(2) on it first" : "";
-	case ENOENT: return path ? ": make its directory first" : "";
-	case ENOTDIR: return path ? ": a part of the path is a file: choose another" : "";
-	case EACCES: return path ? ": this user may not write there: choose another path" : ": choose a port above 1023";
-	case EROFS: return path ? ": choose another path" : "";
-	default: return end_advice(error);
-	}
-}
-
 enum exit_status destination_run(const struct options *options, struct loop *loop, bool quiet,
 				 void (*announce)(void *opaque, const char *uri), void *opaque)
 {
@@ -498,7 +481,7 @@ enum exit_status destination_run(const struct options *options, struct loop *loo
 	spare_init(&destination->spare);
 	result = sluice_listen(options->uri, options->insecure, &listener, error);
 	if (result) {
-		fprintf(stderr, "migperf: %s%s\n", error[0] ? error : strerror(-result), listen_advice(options->uri, result));
+		fprintf(stderr, "migperf: %s\n", error[0] ? error : strerror(-result));
 		if (result == -EINVAL || result == -EPERM || !strncmp(options->uri, "fd:", 3))
 			status = EXIT_USAGE;
 		else if (result != -ENOMEM)

@@ -602,10 +602,12 @@ static void tick(struct source *s, const struct input *in, struct actions *out)
 	} else if (in->params.timeout_ms && source_cancellable(s) && s->state != SOURCE_NEW &&
 		   in->now_ns - s->started_ns >= in->params.timeout_ms * 1000000u) {
 		double seconds = (double)(in->now_ns - s->started_ns) * 1e-9;
-		snprintf(text, sizeof text,
-			 "gave up after %.1f s as asked, in round %u: %.0f MB/s got through, the guest dirties about %.0f MB/s; "
-			 "allow more time, downtime or bandwidth",
-			 seconds, s->round, (double)in->pages * 4096e-6 / seconds, s->converge.dirty_pages_per_s * 4096e-6);
+		int n = snprintf(text, sizeof text, "gave up after %.1f s as asked, in round %u: %.0f MB/s got through", seconds,
+				 s->round, (double)in->pages * 4096e-6 / seconds);
+		if (s->converge.dirty_pages_per_s > 0) /* known */
+			n += snprintf(text + n, sizeof text - (size_t)n, ", the guest dirties about %.0f MB/s",
+				      s->converge.dirty_pages_per_s * 4096e-6);
+		snprintf(text + n, sizeof text - (size_t)n, "; allow more time, downtime or bandwidth");
 		fail(s, in, out, -ETIMEDOUT, -1, text);
 	} else if (!late) {
 		return;

@@ -159,8 +159,14 @@ void admit_serve(struct sluice *s, bool at_door, const struct pollfd *guests, ui
 			take_stream(s, &g, conn);
 		}
 	}
-	if (at_door && greetings_accept(&link->greetings, s->listener->door, now))
-		link->closed_until_ns =
-			now + DOOR_PAUSE_NS; /* no descriptors, say: the door stays readable and would keep us busy */
+	int rc = at_door ? greetings_accept(&link->greetings, s->listener->door, now) : 0;
+	if (rc) {
+		link->closed_until_ns = now + DOOR_PAUSE_NS; /* the door stays readable, and would keep us busy */
+		if (!link->warned)
+			outbox_text(&s->outbox,
+				    rc == -EMFILE ? "no descriptor for another connection: raise ulimit -n"
+						  : "no connection can be accepted: free memory or descriptors on this host");
+		link->warned = true;
+	}
 	greetings_expire(&link->greetings, now);
 }

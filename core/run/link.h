@@ -45,6 +45,7 @@ struct link {
 	uint32_t dial; /* destination: of the link, as the source counts */
 	uint32_t streams_up;
 	uint64_t closed_until_ns; /* the door rests */
+	bool warned;              /* that nobody can be let in */
 	uint8_t *in;              /* a frame as it comes */
 	uint32_t in_got;
 	uint64_t heard_ns, beat_ns, reported_ns, reported_bytes;

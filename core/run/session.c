@@ -244,6 +244,27 @@ int sluice_source_start(struct sluice *s, const char *text)
 	return start(s, SIDE_SOURCE);
 }
 
+static const char *why_not_listening(const char *uri, int error)
+{
+	bool fd = !strncmp(uri, "fd:", 3), path = !strncmp(uri, "unix:", 5);
+	switch (-error) {
+	case EADDRINUSE: return "something listens there already: choose another, or end it";
+	case EADDRNOTAVAIL: return "no such address on this host";
+	case EINVAL: return "give a numeric address or localhost";
+	case EBADF: return "no such descriptor is open here: start this process with a listening socket there";
+	case ENOTSOCK: return "that descriptor is open, but no socket: start this process with a listening socket there";
+	case EOPNOTSUPP: return fd ? "that socket is not a stream socket that listens: listen(2) on it first" : strerror(-error);
+	case ENOENT: return path ? "no such directory: make it first" : strerror(-error);
+	case ENOTDIR: return path ? "a part of the path is a file: choose another" : strerror(-error);
+	case EACCES:
+		return path ? "this user may not write there: choose another path" : "not permitted: choose a port above 1023";
+	case EROFS: return path ? "the file system is read-only: choose another path" : strerror(-error);
+	case EMFILE: return "too many open files in this process: raise ulimit -n";
+	case ENFILE: return "too many open files on this host: raise sysctl fs.file-max";
+	default: return strerror(-error);
+	}
+}
+
 int sluice_listen(const char *text, int allow_plain, struct sluice_listener **ret, char error[SLUICE_ERROR_MAX])
 {
 	char own[SLUICE_ERROR_MAX];
@@ -272,11 +293,7 @@ int sluice_listen(const char *text, int allow_plain, struct sluice_listener **re
 		return -ENOMEM;
 	rc = t->listen(&uri, &l->door, &at);
 	if (rc) {
-		const char *why = rc == -EADDRINUSE      ? "something listens there already: choose another port, or end it"
-				  : rc == -EADDRNOTAVAIL ? "no such address on this host"
-				  : rc == -EINVAL        ? "give a numeric address or localhost"
-							 : strerror(-rc);
-		snprintf(error, SLUICE_ERROR_MAX, "cannot listen on %.120s: %s", text, why);
+		snprintf(error, SLUICE_ERROR_MAX, "cannot listen on %.120s: %s", text, why_not_listening(text, rc));
 		free(l);
 		return rc;
 	}

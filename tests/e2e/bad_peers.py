@@ -354,7 +354,7 @@ def advised():
     with tempfile.TemporaryDirectory() as directory:
         says(["-s", "fd:999", "-1"], USAGE, "fd:999", "no such descriptor is open")
         says(["-s", "fd:9", "-1"], USAGE, "no socket", prefix=("bash", "-c", 'exec "$0" "$@" 9< /dev/null'))
-        says(["-s", f"unix:{directory}/none/socket", "-1"], REFUSED, "make its directory")
+        says(["-s", f"unix:{directory}/none/socket", "-1"], REFUSED, "no such directory: make it")
         says(["-s", f"unix:{__file__}/socket", "-1"], REFUSED, "part of the path is a file")
         says(["-s", "unix:" + "x" * 200, "-1"], USAGE, "at most 107", "shorter")
         says(["-c", f"unix:{directory}/nobody", "-m", "4M"], REFUSED, "nobody listens")
