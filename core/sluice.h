@@ -52,9 +52,9 @@ enum sluice_phase {
 	SLUICE_SETUP,    /* connecting, agreeing, arming the tracker */
 	SLUICE_ACTIVE,   /* precopy rounds; the source guest runs */
 	SLUICE_DRAINING,
-	SLUICE_PRE_SWITCHOVER,
-	SLUICE_DEVICE,    /* the source guest is stopped */
-	SLUICE_COMPLETED, /* the destination guest runs */
+	SLUICE_PRE_SWITCHOVER, /* the source guest is stopped, and sluice_continue() is waited for (SLUICE_HOLD) */
+	SLUICE_DEVICE,         /* the source guest is stopped */
+	SLUICE_COMPLETED,      /* the destination guest runs */
 	SLUICE_CANCELLING,
 	SLUICE_CANCELLED, /* the source guest runs */
 	SLUICE_FAILED,    /* source: its guest runs (again); destination: what came is void */
@@ -76,8 +76,8 @@ enum sluice_event_type {
 	SLUICE_EVENT_PHASE = 1,
 	SLUICE_EVENT_ROUND,   /* u.round: a round of precopy is over */
 	SLUICE_EVENT_MESSAGE, /* u.message: what the other side's embedder sent with sluice_send_message */
-	SLUICE_EVENT_WARNING, /* u.text: something degraded, said once (no io_uring, lock not had in time, ...) */
-	SLUICE_EVENT_ENDED,   /* all is over, no callback follows: sluice_destroy() will succeed */
+	SLUICE_EVENT_WARNING, /* u.text: something degraded, said once (no io_uring, lock not had in time, the guest does not converge, ...) */
+	SLUICE_EVENT_ENDED, /* all is over, no callback follows: sluice_destroy() will succeed */
 };
 
 /* One pass over the dirty bitmap. */
@@ -173,6 +173,10 @@ struct sluice_ops {
 	void (*release)(void *opaque);
 	void (*acquire)(void *opaque);
 
+	/* Let each vCPU run only 100 - percent of the time; 0: all of it. Called in steps where a guest does not converge, and with 0
+	 * when that is over, however it ends. Only where SLUICE_THROTTLE_MAX asks for it. */
+	void (*throttle)(void *opaque, uint32_t percent);
+
 	/* Dirty log of the embedder (a VMM's KVM slots, say), used with SLUICE_TRACKER_LOG. Thread: sync; under the big lock
 	 * if needs_lock says so (stop: thread control, likewise). Return 0 or negative errno.
 	 * start: from now on note writes; memory counts as wholly dirty at this moment.
@@ -206,6 +210,8 @@ enum sluice_param {
 	SLUICE_NUMA,              /* (setup) 1: place threads by NUMA node (default), 0: leave them to the kernel */
 	SLUICE_ALLOW_PLAIN,       /* (setup) 1: plain text beyond loopback is allowed; default 0 */
 	SLUICE_MAX_STATE,         /* (setup) destination: device state it takes at most, bytes; default 1 GiB */
+	SLUICE_THROTTLE_MAX, /* slow a guest that does not converge down, by so many percent at most (99); 0: never (default). Needs ops.throttle */
+	SLUICE_HOLD, /* 1: with the guest stopped, stay in phase pre-switchover until sluice_continue(); 0: do not (default) */
 	SLUICE_REMEMBER_MS, /* beyond the longer dead-peer time: so long a session that is decided stays, before ENDED, for a peer that
 				   * may be in doubt; default 5000; 0: not at all */
 };
@@ -264,6 +270,9 @@ SLUICE_API int sluice_destination_start(struct sluice *session, struct sluice_li
 /* Give up. Until handoff the source guest runs on (it is resumed if it was stopped) and the session ends in CANCELLED.
  * -EBUSY: too late, the guest may already run at the destination. A destination listening is stopped. Any thread. */
 SLUICE_API int sluice_cancel(struct sluice *session);
+
+/* In phase pre-switchover (SLUICE_HOLD): go on with the switchover. -EINVAL: not in that phase. Any thread. */
+SLUICE_API int sluice_continue(struct sluice *session);
 
 /* Close a session that is decided, then ENDED follows. Completed: the link stays up for messages until either side does this. Failed or
  * cancelled: most end by themselves at once, but where the other side may be in doubt a session stays for SLUICE_REMEMBER_MS to be asked;
@@ -326,7 +335,7 @@ struct sluice_stats {
 	double setup_ms, total_ms;
 	double downtime_ms, downtime_expected_ms;
 	struct {
-		double pause, save, last_round, state, handoff;
+		double pause, hold, save, last_round, state, handoff;
 	} downtime_parts_ms;
 	uint64_t guest_bytes; /* of pages sent, zero pages included */
 	uint64_t wire_bytes;  /* handed to the data streams, headers included */
@@ -337,6 +346,8 @@ struct sluice_stats {
 	uint64_t dirty_bytes_per_s, throughput_bytes_per_s; /* estimates; throughput counts landed bytes */
 	uint32_t rounds;
 	uint32_t device_tries;           /* times the guest was stopped */
+	uint32_t throttle_percent;       /* asked for now */
+	uint32_t throttle_max_percent;   /* and at most so far */
 	uint64_t own_bytes;              /* memory that sluice itself has allocated */
 	struct sluice_hist lock_held_us; /* the big lock, by sluice */
 	struct sluice_hist sync_ms;      /* one piece of a dirty log sync */

@@ -80,6 +80,17 @@ bool converge_near(const struct converge *c, uint64_t limit_ms)
 	return dirty < 1e18 && converge_pages_ms(c, (uint64_t)dirty, 0) <= 2 * (double)limit_ms;
 }
 
+/* Of what a round sends, this share is dirty again at its end. */
+static double leaves(const struct converge *c)
+{
+	return c->dirty_pages_per_s / (c->pages_per_s > 0 ? c->pages_per_s : prior_pages_per_s);
+}
+
+bool converge_struggles(const struct converge *c)
+{
+	return c->pages_per_s > 0 && leaves(c) >= worthwhile;
+}
+
 enum verdict converge_judge(struct converge *c, uint64_t remaining, uint64_t state_bytes, uint64_t limit_ms)
 {
 	double expected = converge_expected_ms(c, remaining, 0);
@@ -87,9 +98,7 @@ enum verdict converge_judge(struct converge *c, uint64_t remaining, uint64_t sta
 	double planned = (double)limit_ms * margin / (1.0 + c->tries);
 	if (converge_expected_ms(c, remaining, state_bytes) > planned && remaining)
 		return VERDICT_ROUND;
-	double rate = c->pages_per_s > 0 ? c->pages_per_s : prior_pages_per_s;
-	double leaves = c->dirty_pages_per_s / rate;
-	if (leaves < worthwhile && expected - c->overhead_ms > negligible_ms && c->extra_rounds < EXTRA_ROUNDS) {
+	if (leaves(c) < worthwhile && expected - c->overhead_ms > negligible_ms && c->extra_rounds < EXTRA_ROUNDS) {
 		c->extra_rounds++;
 		return VERDICT_ROUND;
 	}

@@ -36,6 +36,8 @@ void converge_found(struct converge *c, uint64_t now_ns, uint64_t found);
 bool converge_near(const struct converge *c, uint64_t limit_ms);
 /* `remaining` pages are dirty, exactly; so much device state was there at the last try, 0: not known yet. */
 enum verdict converge_judge(struct converge *c, uint64_t remaining, uint64_t state_bytes, uint64_t limit_ms);
+/* Would another round leave about as much as there is now? */
+bool converge_struggles(const struct converge *c);
 /* How long so many pages and so much state take on the wire, ms. */
 double converge_pages_ms(const struct converge *c, uint64_t pages, uint64_t state_bytes);
 /* How long the guest would stand still for so many pages and so much state, ms. */

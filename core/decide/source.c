@@ -19,6 +19,9 @@ enum {
 	REST_PAGES = 1024, /* a round of so few pages is over in no time: rest first */
 	SLACK_MS = 5000,   /* beyond the destination's own deadline before its silence is an error */
 	CLOSING_ROUNDS_MAX = 4,
+	STRUGGLING_ROUNDS = 2, /* in a row, before anything is said or done about it */
+	THROTTLE_FIRST = 20,   /* percent, and the steps beyond: as QEMU's cpu-throttle-initial and cpu-throttle-increment */
+	THROTTLE_STEP = 10,
 	REDIAL_MIN_MS = 250,
 	REDIAL_MAX_MS = 4000,
 	STOPPED_SLACK_MS =
@@ -37,11 +40,17 @@ static uint64_t in_ms(const struct input *in, uint64_t ms)
 	return in->now_ns + ms * 1000000u;
 }
 
+/* The guest stood still for so long because somebody asked for it. */
+static uint64_t held_ns(const struct source *s)
+{
+	return s->continued_ns > s->paused_ns ? s->continued_ns - s->paused_ns : 0;
+}
+
 /* Until when the wire and the tracker may take. Where the guest stands still, and can still be resumed, no longer than its limit bears. */
 static uint64_t patience(const struct source *s, const struct input *in)
 {
 	uint64_t usual = in_ms(in, in->params.callback_ms);
-	uint64_t bearable = s->pause_ns + (2 * in->params.downtime_limit_ms + STOPPED_SLACK_MS) * 1000000u;
+	uint64_t bearable = s->pause_ns + held_ns(s) + (2 * in->params.downtime_limit_ms + STOPPED_SLACK_MS) * 1000000u;
 	return s->guest_stopped && bearable < usual ? bearable : usual;
 }
 
@@ -80,9 +89,19 @@ bool source_cancellable(const struct source *s)
 	return s->state < SOURCE_WAIT_RUNNING || s->state == SOURCE_TURNING_BACK;
 }
 
+static void throttle(struct source *s, struct actions *out, uint32_t percent)
+{
+	if (s->throttle == percent)
+		return;
+	s->throttle = percent;
+	s->throttle_most = percent > s->throttle_most ? percent : s->throttle_most;
+	actions_add(out, ACTION_THROTTLE)->percent = percent;
+}
+
 /* The session is over: tell, and let go of everything. */
 static void end(struct source *s, const struct input *in, struct actions *out, enum sluice_phase phase)
 {
+	throttle(s, out, 0);
 	if (!s->ended_ns) /* completed: what follows is only talk */
 		s->ended_ns = in->now_ns;
 	actions_add(out, ACTION_UNTRACK);
@@ -162,6 +181,7 @@ static void give_up(struct source *s, const struct input *in, struct actions *ou
 	if (s->link_up && !s->may_be_ready)
 		actions_send_word(out, MESSAGE_CANCEL, code, text);
 	actions_add(out, ACTION_STREAMS_STOP);
+	throttle(s, out, 0); /* before it is resumed */
 	s->ends_in = phase;
 	if (phase == SLUICE_CANCELLED)
 		enter(s, out, SLUICE_CANCELLING);
@@ -238,6 +258,31 @@ static void sync(struct source *s, const struct input *in, struct actions *out, 
 	await(s, state, patience(s, in), what);
 }
 
+/* Another round is to be sent. Is it any use? */
+static void struggle(struct source *s, const struct input *in, struct actions *out, uint64_t remaining)
+{
+	s->expected_ms = converge_expected_ms(&s->converge, remaining, s->state_bytes);
+	if (!converge_struggles(&s->converge) || s->expected_ms <= (double)in->params.downtime_limit_ms)
+		s->struggling = 0;
+	else
+		s->struggling++;
+	if (s->struggling < STRUGGLING_ROUNDS)
+		return;
+	if (!s->warned) {
+		s->warned = true;
+		snprintf(actions_add(out, ACTION_WARN)->text, SLUICE_ERROR_MAX,
+			 "the guest does not converge: it dirties %.0f MB/s, %.0f MB/s get through, its downtime would be %.0f "
+			 "ms; allow "
+			 "more downtime, bandwidth or throttling",
+			 s->converge.dirty_pages_per_s * 4096e-6, s->converge.pages_per_s * 4096e-6, s->expected_ms);
+	}
+	if (s->throttle < in->params.throttle_max) {
+		uint32_t next = s->throttle ? s->throttle + THROTTLE_STEP : THROTTLE_FIRST;
+		throttle(s, out, next < in->params.throttle_max ? next : in->params.throttle_max);
+		s->struggling = 0; /* see what it does */
+	}
+}
+
 static void round_sent(struct source *s, const struct input *in, struct actions *out)
 {
 	close_round(s, in, out, false);
@@ -248,18 +293,22 @@ static void round_sent(struct source *s, const struct input *in, struct actions 
 		s->converge.fetched_ns = middle_ns;
 	else if (!s->round_dirty)
 		converge_found(&s->converge, middle_ns, in->found);
-	if (converge_near(&s->converge, in->params.downtime_limit_ms))
+	if (converge_near(&s->converge, in->params.downtime_limit_ms)) {
 		sync(s, in, out, SOURCE_COUNTING, "the dirty log");
-	else
+	} else {
+		struggle(s, in, out, (uint64_t)(s->converge.dirty_pages_per_s * s->converge.last_round_ms * 1e-3));
 		open_round(s, in, out, false, false);
+	}
 }
 
 static void pause_guest(struct source *s, const struct input *in, struct actions *out)
 {
 	s->device_tries++;
 	s->pause_ns = in->now_ns;
+	s->paused_ns = s->continued_ns = 0;
 	s->guest_stopped = true;
-	enter(s, out, SLUICE_DEVICE);
+	if (!in->params.hold)
+		enter(s, out, SLUICE_DEVICE);
 	ask(s, in, out, SOURCE_PAUSING, SLUICE_PAUSE, "the embedder to stop the guest");
 }
 
@@ -277,6 +326,7 @@ static void counted(struct source *s, const struct input *in, struct actions *ou
 	} else if (in->remaining < REST_PAGES) {
 		await(s, SOURCE_RESTING, in_ms(in, REST_MS), "the guest to write more");
 	} else {
+		struggle(s, in, out, in->remaining);
 		open_round(s, in, out, true, false);
 	}
 }
@@ -286,7 +336,7 @@ static void final_synced(struct source *s, const struct input *in, struct action
 {
 	s->synced_ns = in->now_ns;
 	s->final_remaining = in->remaining;
-	double so_far = ms_between(s->pause_ns, in->now_ns);
+	double so_far = ms_between(s->pause_ns + held_ns(s), in->now_ns);
 	s->expected_ms = so_far + converge_pages_ms(&s->converge, in->remaining, s->state_bytes) + CONVERGE_TAIL_MS;
 	if (s->expected_ms > (double)in->params.downtime_limit_ms && in->remaining) {
 		s->converge.tries++;
@@ -352,11 +402,21 @@ static void synced(struct source *s, const struct input *in, struct actions *out
 static void completed(struct source *s, const struct input *in, struct actions *out)
 {
 	s->running_ns = s->ended_ns = in->now_ns;
+	throttle(s, out, 0);
 	actions_send(out, MESSAGE_DONE);
 	actions_add(out, ACTION_STREAMS_STOP);
 	actions_add(out, ACTION_UNTRACK);
 	enter(s, out, SLUICE_COMPLETED);
 	await(s, SOURCE_LINGERING, NEVER_NS, "the embedder to close the session");
+}
+
+/* The guest stands still, and whoever wanted to do something about that has done it. */
+static void save(struct source *s, const struct input *in, struct actions *out)
+{
+	s->continued_ns = in->now_ns;
+	if (s->phase != SLUICE_DEVICE)
+		enter(s, out, SLUICE_DEVICE);
+	ask(s, in, out, SOURCE_SAVING, SLUICE_SAVE, "the embedder to save device state");
 }
 
 /* From here on the guest is the destination's unless it says NEVER. */
@@ -399,7 +459,12 @@ static void request_done(struct source *s, const struct input *in, struct action
 	switch (in->request) {
 	case SLUICE_PAUSE:
 		s->paused_ns = in->now_ns;
-		ask(s, in, out, SOURCE_SAVING, SLUICE_SAVE, "the embedder to save device state");
+		if (in->params.hold) {
+			enter(s, out, SLUICE_PRE_SWITCHOVER);
+			await(s, SOURCE_HOLDING, in_ms(in, in->params.callback_ms), "the embedder to continue");
+		} else {
+			save(s, in, out);
+		}
 		break;
 	case SLUICE_SAVE:
 		s->saved_ns = in->now_ns;
@@ -643,6 +708,7 @@ static void resolve(struct source *s, const struct input *in, struct actions *ou
 	}
 	actions_add(out, ACTION_LINK_DROP)->link = s->dials;
 	s->link_up = false;
+	throttle(s, out, 0);
 	ask(s, in, out, SOURCE_RECLAIMING, SLUICE_RESUME, "the embedder to resume the guest");
 }
 
@@ -712,6 +778,10 @@ void source_step(struct source *s, const struct input *in, struct actions *out)
 		} else if (s->tell_until_ns) {
 			end(s, in, out, s->phase);
 		}
+		break;
+	case INPUT_CONTINUE:
+		if (s->state == SOURCE_HOLDING)
+			save(s, in, out);
 		break;
 	case INPUT_RESOLVE: resolve(s, in, out); break;
 	case INPUT_TICK: tick(s, in, out); break;

@@ -17,6 +17,7 @@ enum source_state {
 	SOURCE_RESTING,  /* so little is dirty that the next round waits a moment */
 	SOURCE_SETTLING, /* until the destination has landed all: the wire is empty when the guest is stopped */
 	SOURCE_PAUSING,
+	SOURCE_HOLDING, /* until sluice_continue() */
 	SOURCE_SAVING,
 	SOURCE_FINAL_SYNC,
 	SOURCE_LAST_ROUND, /* and then its closing sync */
@@ -49,9 +50,12 @@ struct source {
 	bool last_sent;          /* the last round: its closing sync is awaited */
 	uint32_t closing_rounds; /* further last rounds that closing syncs asked for */
 	uint32_t device_tries;
+	uint32_t struggling;              /* rounds in a row that did not get nearer */
+	uint32_t throttle, throttle_most; /* percent: now, and at most so far */
+	bool warned;                      /* that it does not converge */
 	uint64_t state_bytes;
 	/* The switchover, as measured. */
-	uint64_t pause_ns, paused_ns, saved_ns, synced_ns, sent_ns, ready_ns, running_ns;
+	uint64_t pause_ns, paused_ns, continued_ns, saved_ns, synced_ns, sent_ns, ready_ns, running_ns;
 	double expected_ms;
 	struct stream_loss loss;
 	/* A link that was lost. */

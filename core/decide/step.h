@@ -27,6 +27,7 @@ enum input_type {
 	INPUT_DONE,         /* request, code */
 	INPUT_CANCEL,
 	INPUT_CLOSE,
+	INPUT_CONTINUE,
 	INPUT_RESOLVE, /* value: 1 run, 0 discard */
 	INPUT_TICK,    /* only the time */
 };
@@ -34,6 +35,8 @@ enum input_type {
 /* Parameters as they are at this input: they may change while migrating. */
 struct params {
 	uint64_t downtime_limit_ms, timeout_ms, callback_ms, connect_ms, remember_ms;
+	uint32_t throttle_max; /* percent */
+	bool hold;
 };
 
 struct input {
@@ -73,6 +76,8 @@ enum action_type {
 	ACTION_ROUND,       /* open `round`; fetched: nothing is to be synced in it; last: with state, no bandwidth limit */
 	ACTION_SYNC,        /* fetch everything */
 	ACTION_ROUND_EVENT, /* round_info: tell the embedder */
+	ACTION_WARN,        /* text */
+	ACTION_THROTTLE,    /* percent */
 	ACTION_REQUEST,     /* request: ask the embedder */
 	ACTION_UNTRACK,     /* source: stop the tracker, forget borrowed state */
 	ACTION_LINK_CLOSE,  /* after what is queued was written */
@@ -85,7 +90,7 @@ struct action {
 	enum message_type message_type;
 	enum sluice_request request;
 	int code, stream;
-	uint32_t link, round;
+	uint32_t link, round, percent;
 	bool fetched, last;
 	bool theirs; /* the other side said so */
 	struct sluice_round round_info;

@@ -318,6 +318,11 @@ static void carry_out(struct sluice *s, const struct action *a)
 	case ACTION_ROUND: open_round(s, a); break;
 	case ACTION_SYNC: sync_all(s); break;
 	case ACTION_ROUND_EVENT: outbox_round(&s->outbox, &a->round_info); break;
+	case ACTION_WARN: outbox_text(&s->outbox, a->text); break;
+	case ACTION_THROTTLE:
+		atomic_store_explicit(&s->throttle, a->percent, memory_order_relaxed); /* published by the outbox's lock */
+		outbox_throttle(&s->outbox);
+		break;
 	case ACTION_REQUEST: request(s, a->request); break;
 	case ACTION_UNTRACK: untrack(s); break;
 	case ACTION_LINK_CLOSE: link_close(s); break;
@@ -429,6 +434,8 @@ static void complete(struct sluice *s, struct input *in, char text[SLUICE_ERROR_
 		.callback_ms = param(s, SLUICE_CALLBACK_MS),
 		.connect_ms = param(s, SLUICE_CONNECT_MS),
 		.remember_ms = remember_ms(s),
+		.throttle_max = s->ops.throttle ? (uint32_t)param(s, SLUICE_THROTTLE_MAX) : 0,
+		.hold = param(s, SLUICE_HOLD),
 	};
 	in->found = atomic_load_explicit(&s->found, memory_order_relaxed);
 	in->sync_ns = atomic_load_explicit(&s->sync_ns, memory_order_relaxed);
@@ -443,8 +450,9 @@ static void complete(struct sluice *s, struct input *in, char text[SLUICE_ERROR_
 		check_incoming(s, in, text);
 	else if (in->type == INPUT_DONE && in->request == SLUICE_SAVE)
 		in->state_bytes = s->state_out.bytes;
-	else if (in->type == INPUT_RESOLVE) /* it may come to nothing, and be said again */
-		atomic_fetch_and_explicit(&s->told, ~(uint32_t)TOLD_RESOLVE, memory_order_acq_rel);
+	else if (in->type == INPUT_RESOLVE || in->type == INPUT_CONTINUE) /* it may come to nothing, and be said again */
+		atomic_fetch_and_explicit(&s->told, ~(uint32_t)(in->type == INPUT_RESOLVE ? TOLD_RESOLVE : TOLD_CONTINUE),
+					  memory_order_acq_rel);
 }
 
 /* Returns whether the session goes on. */

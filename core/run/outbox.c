@@ -62,7 +62,7 @@ static void push(struct outbox *outbox, struct outbox_item *item)
 	if (!item)
 		return;
 	pthread_mutex_lock(&outbox->lock);
-	if (outbox->n >= OUTBOX_MOST && !item->request && item->event.type == SLUICE_EVENT_ROUND) {
+	if (outbox->n >= OUTBOX_MOST && item->event.type == SLUICE_EVENT_ROUND) {
 		pthread_mutex_unlock(&outbox->lock);
 		free(item);
 		return;
@@ -112,6 +112,14 @@ void outbox_request(struct outbox *outbox, enum sluice_request request)
 	struct outbox_item *item = make_sure(outbox, 0);
 	if (item)
 		item->request = request;
+	push(outbox, item);
+}
+
+void outbox_throttle(struct outbox *outbox)
+{
+	struct outbox_item *item = make_sure(outbox, 0);
+	if (item)
+		item->throttle = true;
 	push(outbox, item);
 }
 

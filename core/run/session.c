@@ -31,6 +31,8 @@ static const struct {
 	[SLUICE_IO_URING] = { 0, 1, 1, true, "io_uring" },
 	[SLUICE_NUMA] = { 0, 1, 1, true, "numa" },
 	[SLUICE_ALLOW_PLAIN] = { 0, 1, 0, true, "allow plain" },
+	[SLUICE_THROTTLE_MAX] = { 0, 99, 0, false, "throttle (percent)" },
+	[SLUICE_HOLD] = { 0, 1, 0, false, "hold" },
 	[SLUICE_REMEMBER_MS] = { 0, 3600000, 5000, false, "remember (ms)" },
 	[SLUICE_MAX_STATE] = { 0, 1ull << 40, 1ull << 30, true, "device state (bytes)" },
 };
@@ -366,6 +368,13 @@ int sluice_close(struct sluice *s)
 	return tell_once(s, INPUT_CLOSE, 0, TOLD_CLOSE);
 }
 
+int sluice_continue(struct sluice *s)
+{
+	if (atomic_load_explicit(&s->phase, memory_order_acquire) != SLUICE_PRE_SWITCHOVER)
+		return -EINVAL;
+	return tell_once(s, INPUT_CONTINUE, 0, TOLD_CONTINUE);
+}
+
 int sluice_resolve(struct sluice *s, int run)
 {
 	if (atomic_load_explicit(&s->phase, memory_order_acquire) != SLUICE_IN_DOUBT)
@@ -407,9 +416,11 @@ int sluice_dispatch(struct sluice *s)
 		return 0;
 	if (item->request)
 		call(s, item->request);
+	else if (item->throttle)
+		s->ops.throttle(s->opaque, atomic_load_explicit(&s->throttle, memory_order_relaxed));
 	else if (s->ops.event)
 		s->ops.event(s->opaque, &item->event);
-	if (!item->request && item->event.type == SLUICE_EVENT_MESSAGE)
+	if (item->event.type == SLUICE_EVENT_MESSAGE)
 		atomic_fetch_add_explicit(&s->delivered, 1, memory_order_release);
 	outbox_free(&s->outbox, item);
 	hist_add(&s->lock_held, now_ns() - began);

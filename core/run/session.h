@@ -35,7 +35,7 @@ struct sluice_listener {
 };
 
 /* Calls that may repeat: one letter of each kind at a time. */
-enum { TOLD_CANCEL = 1, TOLD_CLOSE = 2, TOLD_RESOLVE = 4 };
+enum { TOLD_CANCEL = 1, TOLD_CLOSE = 2, TOLD_RESOLVE = 4, TOLD_CONTINUE = 8 };
 
 /* A sender's place in the rounds; written by that sender alone. */
 struct place {
@@ -72,6 +72,7 @@ struct sluice {
 	_Atomic uint32_t landed_round; /* destination: all streams have passed its mark */
 	_Atomic uint64_t delivered;    /* embedders' messages given to ours */
 	_Atomic uint32_t phase;        /* for the dump */
+	_Atomic uint32_t throttle;     /* percent that ops.throttle is to be told */
 
 	/* Owned by the control thread. */
 	union {

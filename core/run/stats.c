@@ -45,12 +45,15 @@ static void renew_source(struct sluice *s, struct sluice_stats *st)
 	st->rounds = d->round;
 	st->device_tries = d->device_tries;
 	st->downtime_expected_ms = d->expected_ms;
+	st->throttle_percent = d->throttle;
+	st->throttle_max_percent = d->throttle_most;
 	st->dirty_bytes_per_s = (uint64_t)(d->converge.dirty_pages_per_s * SLUICE_PAGE_SIZE);
 	st->throughput_bytes_per_s = (uint64_t)(d->converge.pages_per_s * SLUICE_PAGE_SIZE);
 	if (d->running_ns) {
 		st->downtime_ms = ms(d->pause_ns, d->running_ns);
 		st->downtime_parts_ms.pause = ms(d->pause_ns, d->paused_ns);
-		st->downtime_parts_ms.save = ms(d->paused_ns, d->saved_ns);
+		st->downtime_parts_ms.hold = ms(d->paused_ns, d->continued_ns);
+		st->downtime_parts_ms.save = ms(d->continued_ns, d->saved_ns);
 		st->downtime_parts_ms.last_round = ms(d->saved_ns, d->sent_ns);
 		st->downtime_parts_ms.state = ms(d->sent_ns, d->ready_ns);
 		st->downtime_parts_ms.handoff = ms(d->ready_ns, d->running_ns);

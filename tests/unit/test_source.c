@@ -1416,6 +1416,103 @@ static void dirty_rate_is_not_inflated(void)
 	CU_ASSERT(counted > 1);
 }
 
+/* libvirt's pause-before-switchover: the guest stands still until somebody says go on, and that time is not the guest's downtime. */
+static void holds_before_switchover(void)
+{
+	for (int how = 0; how < 4; how++) {
+		struct rig r;
+
+		reach(&r, SOURCE_SETTLING);
+		r.params.hold = true;
+		hears(&r, MESSAGE_LANDED);
+		SAYS(&r, "ask:pause"); /* not told of before it stands still */
+		happens(&r, INPUT_CONTINUE);
+		SAYS(&r, "");
+		answers(&r, 0);
+		SAYS(&r, "phase:pre-switchover");
+		CU_ASSERT(source_cancellable(&r.s));
+		r.now += 20000ull * MS; /* far beyond the limit */
+		happens(&r, INPUT_TICK);
+		CU_ASSERT_EQUAL(r.s.state, SOURCE_HOLDING);
+		if (how == 1 || how == 2) {
+			if (how == 2)
+				r.now = r.s.deadline.at_ns;
+			happens(&r, how == 1 ? INPUT_CANCEL : INPUT_TICK);
+			CU_ASSERT_EQUAL(r.pending, SLUICE_RESUME);
+			wind_up(&r, 8);
+			gave_up(&r, how == 1 ? SLUICE_CANCELLED : SLUICE_FAILED);
+			continue;
+		}
+		happens(&r, INPUT_CONTINUE);
+		SAYS(&r, "phase:device ask:save");
+		happens(&r, INPUT_CONTINUE);
+		SAYS(&r, "");
+		answers(&r, 0);
+		synced(&r, how ? 1000000 : 10); /* the guard judges without the hold */
+		CU_ASSERT_EQUAL(r.s.state, how ? SOURCE_TURNING_BACK : SOURCE_LAST_ROUND);
+		if (how) { /* the next try holds anew */
+			answers(&r, 0);
+			CU_ASSERT_EQUAL(r.s.phase, SLUICE_ACTIVE);
+		} else {
+			CU_ASSERT(r.s.deadline.at_ns > r.now + r.params.downtime_limit_ms * MS);
+		}
+	}
+}
+
+/* A round that takes a second for 100,000 pages, of which as many are dirty again. */
+static void round_in_vain(struct rig *r)
+{
+	struct input in = { .type = INPUT_ROUND_SENT, .found = 100000, .remaining = 100000, .stream = -1 };
+
+	r->now += 1000ull * MS;
+	in.round = r->s.round;
+	in.pages = in.nonzero_pages = in.moved_bytes = r->s.round * 100000ull;
+	step(r, in);
+	if (r->s.state != SOURCE_COUNTING)
+		return;
+	in.type = INPUT_SYNCED; /* the first time nothing is known yet */
+	step(r, in);
+}
+
+static void throttles_in_steps_and_lets_go(void)
+{
+	static const uint32_t steps[] = { 20, 30, 40, 45, 45 };
+
+	for (int ends = 0; ends < 2; ends++) {
+		struct rig r;
+		unsigned warnings = 0, step_n = 0;
+
+		reach(&r, SOURCE_ROUND);
+		r.params.throttle_max = 45;
+		for (int i = 0; i < 20; i++) {
+			round_in_vain(&r);
+			CU_ASSERT_EQUAL(r.s.state, SOURCE_ROUND); /* it goes on, whatever comes of it */
+			warnings += count_of(&r.out, ACTION_WARN);
+			for (uint32_t k = 0; k < r.out.n; k++)
+				if (r.out.list[k].type == ACTION_THROTTLE)
+					CU_ASSERT_EQUAL(r.out.list[k].percent, steps[step_n++]);
+		}
+		CU_ASSERT_EQUAL(warnings, 1);
+		CU_ASSERT_EQUAL(step_n, 4);
+		CU_ASSERT(r.s.expected_ms > 900);
+		if (ends) {
+			fails(&r, INPUT_LINK_LOST, -EPIPE);
+		} else {
+			happens(&r, INPUT_CANCEL);
+		}
+		CU_ASSERT_EQUAL(count_of(&r.out, ACTION_THROTTLE), 1);
+		CU_ASSERT_EQUAL(r.s.throttle, 0);
+		CU_ASSERT_EQUAL(r.s.throttle_most, 45);
+	}
+	/* Only when asked for. */
+	struct rig r;
+	reach(&r, SOURCE_ROUND);
+	for (int i = 0; i < 20; i++) {
+		round_in_vain(&r);
+		CU_ASSERT_EQUAL(count_of(&r.out, ACTION_THROTTLE), 0);
+	}
+}
+
 SUITE("source", TEST(straight_path), TEST(downtime_guard_goes_on), TEST(closing_sync_must_be_empty), TEST(cancel_in_every_state),
       TEST(loss_in_every_state), TEST(losses_while_giving_up), TEST(wrong_message_in_every_state),
       TEST(word_about_another_attempt), TEST(landed_must_be_possible), TEST(deadline_in_every_state),
@@ -1424,4 +1521,5 @@ SUITE("source", TEST(straight_path), TEST(downtime_guard_goes_on), TEST(closing_
       TEST(doubt_keeps_everything), TEST(word_on_a_later_link), TEST(go_again_as_often_as_it_takes), TEST(rests_between_tries),
       TEST(no_hot_loop), TEST(old_links_change_nothing), TEST(operator_at_any_time), TEST(gives_up_and_tells),
       TEST(word_while_telling), TEST(telling_ends), TEST(told_on_a_later_link), TEST(lingering_until_closed),
-      TEST(slow_is_not_dead), TEST(dirty_rate_is_not_inflated))
+      TEST(slow_is_not_dead), TEST(dirty_rate_is_not_inflated), TEST(holds_before_switchover),
+      TEST(throttles_in_steps_and_lets_go))
