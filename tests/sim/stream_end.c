@@ -35,7 +35,8 @@ static void push_batch_head(struct end *e, const struct iovec *iov)
 	if (harm == HARM_DAMAGE) {
 		uint32_t head = s->length > sizeof *batch && sim_one_in(2) ? sizeof *batch : 0; /* left whole */
 		harm_flip(s->data + head, s->length - head);
-		s->poison = true;
+		/* More extents than there are: what follows is read as such before the check can tell. */
+		s->poison = ((const struct batch_head *)(const void *)s->data)->extents <= batch->extents;
 	} else if (harm == HARM_OLD) {
 		harm_old_batch((struct batch_frame *)(void *)s->data);
 		s->poison = true;
