@@ -24,6 +24,12 @@ static struct {
 	uint64_t ready_at;
 } backlog[WIRES];
 static uint32_t n_backlog;
+static enum wire_harm greeting_harm[2]; /* [link] */
+
+void wire_harm_greeting(bool link, enum wire_harm harm)
+{
+	greeting_harm[link] = harm;
+}
 
 void wire_door_gone(void)
 {
@@ -161,6 +167,29 @@ static int refused(const struct dial *dial, int code, const char *why)
 	return code;
 }
 
+static void push_greeting(struct end *e, const struct greeting *greeting)
+{
+	enum wire_harm harm = greeting_harm[e->wire->link];
+	struct greeting g = *greeting;
+
+	greeting_harm[e->wire->link] = HARM_NONE;
+	if (harm)
+		sim_trace("wire %u: its greeting is %s", e->wire->id, harm_names[harm]);
+	if (harm == HARM_OLD) {
+		g.epoch += g.epoch > 1 ? -1u : 1u;
+		greeting_seal(&g);
+	}
+	uint32_t n = harm == HARM_CUT_WITHIN ? GREETING_BYTES / 2 : GREETING_BYTES;
+	struct seg *s = pipe_push(e, &g, n, n);
+	s->poison = harm == HARM_DAMAGE || harm == HARM_OLD;
+	if (harm == HARM_DAMAGE)
+		harm_flip(s->data, n);
+	else if (harm == HARM_DOUBLE)
+		(void)pipe_push(e, &g, n, n);
+	else if (harm == HARM_CUT_WITHIN)
+		wire_cut(e->wire);
+}
+
 static int end_connect(const struct dial *dial, struct conn **ret_conn)
 {
 	wait_begin(dial->waiter, "the other side to accept the connection");
@@ -181,11 +210,7 @@ static int end_connect(const struct dial *dial, struct conn **ret_conn)
 	backlog[n_backlog++].ready_at = sim_now + sim_below(2 * wire_habits_now.latency_ns + 1);
 	fiber_wake_pollers(sim_door.fd);
 	sim_trace("wire %u: source dials: %s %u", w->id, w->link ? "link" : "stream", dial->greeting->stream);
-	struct seg *s = pipe_push(e, dial->greeting, GREETING_BYTES, GREETING_BYTES);
-	if (e->harm == HARM_DAMAGE) {
-		harm_flip(s->data, GREETING_BYTES);
-		e->harm = HARM_NONE;
-	}
+	push_greeting(e, dial->greeting);
 	*ret_conn = &e->conn;
 	return 0;
 }

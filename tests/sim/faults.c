@@ -45,6 +45,8 @@ void faults_none(void)
 	log_fails_until = 0;
 	struck = false;
 	last_message = 0;
+	wire_harm_greeting(false, HARM_NONE);
+	wire_harm_greeting(true, HARM_NONE);
 }
 
 void faults_plan(void)
@@ -107,18 +109,18 @@ void faults_note(enum fault fault)
 	by_message[fault][last_message]++;
 }
 
-/* One of the open wires; link: 1, 0, -1 either. NULL: none. */
-static struct wire *some_wire(int link)
+/* One of the open links or streams; NULL: none. */
+static struct wire *some_wire(bool link)
 {
 	uint32_t n = 0;
 
 	for (uint32_t i = 0; i < wires_count(); i++)
-		n += wire_open(wires_get(i)) && (link < 0 || wire_is_link(wires_get(i)) == link);
+		n += wire_open(wires_get(i)) && wire_is_link(wires_get(i)) == link;
 	if (!n)
 		return NULL;
 	uint64_t k = sim_below(n);
 	for (uint32_t i = 0; i < wires_count(); i++)
-		if (wire_open(wires_get(i)) && (link < 0 || wire_is_link(wires_get(i)) == link) && !k--)
+		if (wire_open(wires_get(i)) && wire_is_link(wires_get(i)) == link && !k--)
 			return wires_get(i);
 	return NULL;
 }
@@ -138,34 +140,45 @@ static void all_wires(enum fault fault, uint64_t until)
 	}
 }
 
-/* What touches one wire. Returns whether there was one. */
+static bool touches_link(enum fault f)
+{
+	return f == FAULT_CUT_LINK || f == FAULT_SILENT_LINK || f == FAULT_SILENT_ONE_WAY || f == FAULT_STALL_LINK ||
+	       f == FAULT_DAMAGE_LINK || f == FAULT_DOUBLE_LINK || f == FAULT_OLD_LINK || f == FAULT_TEAR_LINK;
+}
+
+static enum wire_harm harm_of(enum fault f)
+{
+	switch (f) {
+	case FAULT_DAMAGE_LINK:
+	case FAULT_DAMAGE_STREAM: return HARM_DAMAGE;
+	case FAULT_DOUBLE_LINK:
+	case FAULT_DOUBLE_STREAM: return HARM_DOUBLE;
+	case FAULT_OLD_LINK:
+	case FAULT_OLD_STREAM: return HARM_OLD;
+	case FAULT_TEAR_LINK:
+	case FAULT_TEAR_STREAM: return HARM_CUT_WITHIN;
+	default: return HARM_NONE;
+	}
+}
+
+/* What touches one wire. Returns whether there was one, or will be: what is done to a frame can be done to a greeting. */
 static bool strike_wire(const struct plan *p, uint64_t until)
 {
-	static const uint8_t on_link[FAULTS] = {
-		[FAULT_CUT_LINK] = 1,    [FAULT_SILENT_LINK] = 1, [FAULT_SILENT_ONE_WAY] = 1, [FAULT_STALL_LINK] = 1,
-		[FAULT_DAMAGE_LINK] = 1, [FAULT_DOUBLE_LINK] = 1, [FAULT_OLD_LINK] = 1,       [FAULT_TEAR_LINK] = 1,
-	};
-	struct wire *w = some_wire(on_link[p->fault]);
-	enum sim_side from = on_link[p->fault] ? p->side : SIM_SOURCE;
+	bool link = touches_link(p->fault);
+	struct wire *w = some_wire(link);
 
-	if (!w)
+	if (!w && harm_of(p->fault))
+		wire_harm_greeting(link, harm_of(p->fault));
+	else if (!w)
 		return false;
-	switch (p->fault) {
-	case FAULT_CUT_LINK:
-	case FAULT_CUT_STREAM: wire_cut(w); break;
-	case FAULT_SILENT_LINK:
-	case FAULT_SILENT_STREAM: wire_silence(w, SIM_WORLD); break;
-	case FAULT_SILENT_ONE_WAY: wire_silence(w, p->side); break;
-	case FAULT_STALL_LINK:
-	case FAULT_STALL_STREAM: wire_stall(w, until); break;
-	case FAULT_DAMAGE_LINK:
-	case FAULT_DAMAGE_STREAM: wire_harm(w, from, HARM_DAMAGE); break;
-	case FAULT_DOUBLE_LINK:
-	case FAULT_DOUBLE_STREAM: wire_harm(w, from, HARM_DOUBLE); break;
-	case FAULT_OLD_LINK:
-	case FAULT_OLD_STREAM: wire_harm(w, from, HARM_OLD); break;
-	default: wire_harm(w, from, HARM_CUT_WITHIN); break;
-	}
+	else if (harm_of(p->fault))
+		wire_harm(w, link ? p->side : SIM_SOURCE, harm_of(p->fault));
+	else if (p->fault == FAULT_CUT_LINK || p->fault == FAULT_CUT_STREAM)
+		wire_cut(w);
+	else if (p->fault == FAULT_STALL_LINK || p->fault == FAULT_STALL_STREAM)
+		wire_stall(w, until);
+	else
+		wire_silence(w, p->fault == FAULT_SILENT_ONE_WAY ? p->side : SIM_WORLD);
 	return true;
 }
 

@@ -41,8 +41,9 @@ struct end {
 	const struct iovec *iov;
 	int iovs;
 	size_t offset;
-	uint8_t out_type; /* link: of the frame that is half written */
-	bool stale;       /* the batch on its way carries old pages */
+	uint8_t out_type;   /* link: of the frame that is half written */
+	bool stale;         /* the batch on its way carries old pages */
+	uint32_t damage_at; /* in its payload, from 1; 0: nowhere */
 };
 
 struct wire {

@@ -20,6 +20,21 @@ int stream_begin(struct conn *conn, bool uring, bool sends)
 	return 0;
 }
 
+/* Any byte of a batch, but for raw pages: these have no check of ours, so damage to them is TCP's or TLS's to find. */
+static void damage(struct end *e, struct seg *head, const struct batch_head *batch)
+{
+	uint32_t payload = batch->flags & BATCH_PAYLOAD_CHECK ? batch->payload : 0;
+
+	if (payload && sim_one_in(2)) {
+		e->damage_at = (uint32_t)sim_below(payload) + 1;
+		return;
+	}
+	uint32_t whole = head->length > sizeof *batch && sim_one_in(2) ? sizeof *batch : 0;
+	harm_flip(head->data + whole, head->length - whole);
+	/* More extents than there are: what follows is read as such before the check can tell. */
+	head->poison = ((const struct batch_head *)(const void *)head->data)->extents <= batch->extents;
+}
+
 /* The head with its extents, and what is wrong with it. */
 static void push_batch_head(struct end *e, const struct iovec *iov)
 {
@@ -33,10 +48,7 @@ static void push_batch_head(struct end *e, const struct iovec *iov)
 		return;
 	sim_trace("wire %u: this batch (type %u, round %u) is %s", e->wire->id, batch->type, batch->round, harm_names[harm]);
 	if (harm == HARM_DAMAGE) {
-		uint32_t head = s->length > sizeof *batch && sim_one_in(2) ? sizeof *batch : 0; /* left whole */
-		harm_flip(s->data + head, s->length - head);
-		/* More extents than there are: what follows is read as such before the check can tell. */
-		s->poison = ((const struct batch_head *)(const void *)s->data)->extents <= batch->extents;
+		damage(e, s, batch);
 	} else if (harm == HARM_OLD) {
 		harm_old_batch((struct batch_frame *)(void *)s->data);
 		s->poison = true;
@@ -74,7 +86,11 @@ static void push_some(struct end *e)
 	} else {
 		if (left > 65536)
 			left = 65536;
-		(void)pipe_push(e, at, (uint32_t)left, (uint32_t)left);
+		struct seg *s = pipe_push(e, at, (uint32_t)left, (uint32_t)left);
+		s->poison = e->damage_at && e->damage_at <= left;
+		if (s->poison)
+			harm_flip(s->data + e->damage_at - 1, 1);
+		e->damage_at = e->damage_at > left ? e->damage_at - (uint32_t)left : 0;
 	}
 	e->offset += left;
 	if (e->offset == iov->iov_len) {
@@ -95,6 +111,7 @@ int stream_send_start(struct conn *conn, const struct iovec *iov, int n)
 	if (end_broken(e))
 		return end_broken(e);
 	e->stale = false;
+	e->damage_at = 0;
 	push_batch_head(e, iov);
 	e->iov = iov + 1;
 	e->iovs = n - 1;

@@ -302,6 +302,9 @@ void *__wrap_mmap(void *at, size_t length, int prot, int flags, int fd, off_t of
 	return p ? p : MAP_FAILED;
 }
 
+/* What mmap() is called where files are larger than 2 GiB. */
+void *__wrap_mmap64(void *at, size_t length, int prot, int flags, int fd, off_t offset) __attribute__((alias("__wrap_mmap")));
+
 int __wrap_munmap(void *at, size_t length)
 {
 	(void)length;

@@ -33,6 +33,8 @@ void wire_silence(struct wire *w, enum sim_side from);
 void wire_stall(struct wire *w, uint64_t until);
 /* The next frame or batch that `from` sends on it. */
 void wire_harm(struct wire *w, enum sim_side from, enum wire_harm harm);
+/* The greeting of the next link, or of the next stream. */
+void wire_harm_greeting(bool link, enum wire_harm harm);
 /* A connection that greets and does not belong here. Returns whether somebody listens. */
 bool wire_stray(void);
 /* The destination is at its door. */
