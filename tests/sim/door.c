@@ -6,6 +6,8 @@
 #include <string.h>
 
 #include "streams/greeting.h"
+#include "tests/sim/coverage.h"
+#include "tests/sim/faults.h"
 #include "tests/sim/fiber.h"
 #include "tests/sim/pipe.h"
 #include "tests/sim/system.h"
@@ -169,10 +171,12 @@ static int refused(const struct dial *dial, int code, const char *why)
 
 static void push_greeting(struct end *e, const struct greeting *greeting)
 {
-	enum wire_harm harm = greeting_harm[e->wire->link];
+	enum wire_harm harm = greeting_harm[e->wire->link] ? greeting_harm[e->wire->link] : faults_harm(e->wire->link, e->side);
 	struct greeting g = *greeting;
 
 	greeting_harm[e->wire->link] = HARM_NONE;
+	if (harm)
+		coverage_met_harm(e->wire, harm);
 	if (harm)
 		sim_trace("wire %u: its greeting is %s", e->wire->id, harm_names[harm]);
 	if (harm == HARM_OLD) {
@@ -225,7 +229,7 @@ void wires_empty_backlog(void)
 	n_backlog = 0;
 }
 
-bool wire_stray(void)
+void wire_stray(void)
 {
 	struct greeting g = {
 		.kind = GREETING_BULK, .stream = (uint32_t)sim_below(3), .epoch = (uint32_t)sim_below(3), .dial = 3
@@ -235,7 +239,7 @@ bool wire_stray(void)
 	for (uint32_t i = 0; i < n_wires; i++)
 		link_up |= wires[i].link && wires[i].end[SIM_DESTINATION].open && wires[i].end[SIM_DESTINATION].fd;
 	if (!sim_door.open || n_wires + 1 >= WIRES)
-		return false;
+		return;
 	/* A first link that greets would be taken for the source where there is none yet: that is a source, not a stray. */
 	if (link_up && sim_one_in(3)) {
 		g.kind = GREETING_LINK;
@@ -245,13 +249,13 @@ bool wire_stray(void)
 		g.token[i] = (uint8_t)sim_random();
 	greeting_seal(&g);
 	struct wire *w = wire_new(g.kind == GREETING_LINK);
+	w->stray = true;
 	backlog[n_backlog].wire = w;
 	backlog[n_backlog++].ready_at = sim_now;
 	uint32_t n = sim_one_in(4) ? (uint32_t)sim_below(GREETING_BYTES) + 1 : GREETING_BYTES;
 	(void)pipe_push(&w->end[SIM_SOURCE], &g, n, n);
 	w->end[SIM_SOURCE].open = false; /* nobody reads what it is told */
 	fiber_wake_pollers(sim_door.fd);
-	return true;
 }
 
 static bool is_local(const struct uri *uri)

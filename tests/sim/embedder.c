@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "core/run/session.h"
+#include "tests/sim/coverage.h"
 #include "tests/sim/faults.h"
 #include "tests/sim/fiber.h"
 #include "tests/sim/guest.h"
@@ -47,9 +48,10 @@ static void asked(struct embedder *e, enum sluice_request r)
 	if (a->due)
 		sim_violation("%s is asked for %s twice", side_names[e->side], requests[r]);
 	*a = (struct answer){ .due = true, .at = sim_now };
-	if (embedder_habits.fails && sim_one_in(embedder_habits.fails))
+	enum fault fault = faults_of_request(e->side);
+	if (fault == FAULT_CALLBACK_FAILS || (embedder_habits.fails && sim_one_in(embedder_habits.fails)))
 		a->code = -EIO;
-	if (embedder_habits.hangs && sim_one_in(embedder_habits.hangs))
+	if (fault == FAULT_CALLBACK_HANGS || (embedder_habits.hangs && sim_one_in(embedder_habits.hangs)))
 		a->at += sim_spread(SIM_MS, 3 * embedder_habits.param[SLUICE_CALLBACK_MS] * SIM_MS) +
 			 (sim_one_in(4) ? 8 * SIM_S : 0);
 	else if (!sim_one_in(3))
@@ -57,9 +59,9 @@ static void asked(struct embedder *e, enum sluice_request r)
 	if (a->code && e->side == SIM_DESTINATION && r >= SLUICE_ACQUIRE)
 		e->may_drop = true;
 	if (a->code)
-		faults_note(FAULT_CALLBACK_FAILS);
+		coverage_met_request(e->side, FAULT_CALLBACK_FAILS);
 	if (a->at > sim_now + embedder_habits.slow_ns)
-		faults_note(FAULT_CALLBACK_HANGS);
+		coverage_met_request(e->side, FAULT_CALLBACK_HANGS);
 	sim_trace("%s is asked: %s%s", side_names[e->side], requests[r], a->code ? " (will fail)" : "");
 	if (r == SLUICE_RESUME) /* whatever else was under way is given up */
 		for (int i = 1; i < SLUICE_RESUME; i++)
@@ -372,6 +374,7 @@ static void close_session(struct embedder *e)
 	while (e->side == SIM_SOURCE && guest.writing)
 		fiber_sleep(US);
 	e->session = NULL;
+	coverage_reset(e->side);
 	if (sluice_destroy(s))
 		sim_violation("%s has ended and cannot be destroyed", side_names[e->side]);
 	e->up = false;
@@ -414,6 +417,7 @@ void embedder_start(enum sim_side side)
 				.cancel_at = FIBER_FOREVER,
 				.resolve = -1 };
 	big_lock[side].holder = NULL;
+	coverage_reset(side);
 	(void)fiber_start(side, side_names[side], embedder_body, e);
 }
 
@@ -426,6 +430,7 @@ void embedder_crash(enum sim_side side, bool host)
 	e->host_gone = host;
 	e->up = false;
 	e->session = NULL;
+	coverage_reset(side);
 	e->listener = NULL;
 	e->doubt = false;
 	guest.running[side] = false;

@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* faults.h: what goes wrong in a seed, and when: at a time, or at a link message's way from one side to the other. */
+/* faults.h: what goes wrong in a seed, and when: at a time, at a frame's way from one side to the other, or where a side's
+ * deciding code is. */
 #pragma once
 
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "core/sluice.h"
 #include "tests/sim/sim.h"
+#include "tests/sim/wire.h"
 
 enum fault {
 	FAULT_CUT_LINK,
@@ -37,27 +40,48 @@ enum fault {
 	FAULT_CANCEL_DESTINATION,
 	FAULT_LOG_FAILS,
 	FAULT_LOCK_HELD,
-	/* of embedders, by their habits */
-	FAULT_CALLBACK_FAILS,
+	FAULT_CALLBACK_FAILS, /* of an embedder, by its habits or at a spot */
 	FAULT_CALLBACK_HANGS,
 	FAULTS,
 };
 
-void faults_plan(void);
+struct plan {
+	enum fault fault;
+	enum sim_side side; /* whose frames, where only one side's are touched */
+	enum { AT_TIME, AT_FRAME, AT_SPOT } when;
+	uint64_t at; /* time */
+	/* frame */
+	uint32_t type, nth;
+	enum { FRAME_BEGINS, FRAME_WRITTEN, FRAME_READ } stage;
+	/* spot */
+	enum sim_side at_side;
+	enum sluice_phase phase;
+	uint32_t message;
+	uint32_t steps; /* that pass there before it strikes */
+	bool done;
+};
+
+const char *fault_name(enum fault fault);
+/* Does it touch only the link, or only a stream; and how. */
+bool fault_of_link(enum fault fault);
+enum wire_harm fault_harm(enum fault fault);
+
+/* The seed's choice. */
+void faults_plan(uint64_t seed);
 void faults_none(void);
+void faults_add(const struct plan *plan);
 /* How many are planned. */
 uint32_t faults_planned(void);
-/* Has one struck, or was one to strike still? */
-bool faults_struck(void);
 /* Restarts that were promised and have not happened. */
 bool faults_pending(void);
 void *faults_body(void *arg);
 /* In place of a message's type: a batch is about to be sent. */
 enum { FAULTS_BATCH = 200 };
-void faults_at_message(enum sim_side side, uint32_t type, int when);
+void faults_at_frame(uint32_t type, int stage);
+/* Between two steps of any thread. May not return: it may be its side that dies. */
+void faults_at_step(void);
+/* What is done to a frame, batch or greeting that `from` begins to send, where the wire has nothing in store for it. */
+enum wire_harm faults_harm(bool link, enum sim_side from);
+/* What becomes of what a side was asked for: FAULTS: nothing. */
+enum fault faults_of_request(enum sim_side side);
 bool faults_log_fails(void);
-void faults_note(enum fault fault);
-
-/* phase x fault, and fault x last message, over all seeds. */
-void coverage_print(void);
-void coverage_message(uint32_t type);

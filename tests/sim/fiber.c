@@ -12,6 +12,7 @@
 #include <ucontext.h>
 #endif
 
+#include "tests/sim/faults.h"
 #include "tests/sim/yield.h"
 
 enum { STACK = 256 << 10, GUARD = 4096 };
@@ -151,6 +152,7 @@ static void reschedule(void)
 	steps++;
 	sim_now += 50 + sim_below(habits.step_ns);
 	sim_countdown = 1 + (int)sim_below(2 * habits.run);
+	faults_at_step();
 	if (!stopping && !sim_broken[0]) {
 		to = pick();
 		if (!to && from) {

@@ -4,6 +4,8 @@
 #include <string.h>
 
 #include "core/decide/message.h"
+#include "tests/sim/coverage.h"
+#include "tests/sim/faults.h"
 #include "tests/sim/fiber.h"
 #include "tests/sim/pipe.h"
 #include "tests/sim/world.h"
@@ -62,6 +64,7 @@ static ssize_t write_harmed(struct end *e, const unsigned char *frame, uint32_t 
 	uint8_t type = (uint8_t)frame_type(frame);
 
 	e->harm = HARM_NONE;
+	coverage_met_harm(e->wire, harm);
 	sim_trace("wire %u: this %s is %s", e->wire->id, message_name(type), harm_names[harm]);
 	if (harm == HARM_CUT_WITHIN) {
 		(void)pipe_push(e, frame, n / 2, n / 2);
@@ -104,6 +107,8 @@ ssize_t link_write(struct conn *conn, const void *buffer, size_t size)
 		world_frame_begins(e->side, e->out_type);
 		if (end_broken(e))
 			return -ECONNRESET;
+		if (!e->harm && !e->wire->stray)
+			e->harm = faults_harm(true, e->side);
 		if (e->harm)
 			return write_harmed(e, buffer, n);
 	}

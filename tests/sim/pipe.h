@@ -48,7 +48,7 @@ struct end {
 
 struct wire {
 	uint32_t id;
-	bool link;
+	bool link, stray;
 	struct end end[2];
 	struct pipe pipe[2]; /* [side]: what that side sends */
 };

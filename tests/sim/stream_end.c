@@ -6,6 +6,8 @@
 #include <errno.h>
 #include <string.h>
 
+#include "tests/sim/coverage.h"
+#include "tests/sim/faults.h"
 #include "tests/sim/fiber.h"
 #include "tests/sim/guest.h"
 #include "tests/sim/laws.h"
@@ -39,13 +41,14 @@ static void damage(struct end *e, struct seg *head, const struct batch_head *bat
 static void push_batch_head(struct end *e, const struct iovec *iov)
 {
 	const struct batch_head *batch = iov->iov_base;
-	enum wire_harm harm = e->harm;
+	enum wire_harm harm = e->harm ? e->harm : faults_harm(false, e->side);
 
 	e->harm = HARM_NONE;
 	struct seg *s = pipe_push(e, iov->iov_base, (uint32_t)iov->iov_len, (uint32_t)iov->iov_len);
 	s->frame = batch->type;
 	if (!harm)
 		return;
+	coverage_met_harm(e->wire, harm);
 	sim_trace("wire %u: this batch (type %u, round %u) is %s", e->wire->id, batch->type, batch->round, harm_names[harm]);
 	if (harm == HARM_DAMAGE) {
 		damage(e, s, batch);

@@ -50,9 +50,19 @@ bool wire_is_link(const struct wire *w)
 	return w->link;
 }
 
+bool wire_is_stray(const struct wire *w)
+{
+	return w->stray;
+}
+
 bool wire_open(const struct wire *w)
 {
 	return w->end[0].open || w->end[1].open;
+}
+
+bool wire_open_at(const struct wire *w, enum sim_side side)
+{
+	return w->end[side].open && !w->end[side].shut;
 }
 
 void wire_cut(struct wire *w)

@@ -26,17 +26,20 @@ uint32_t wires_count(void);
 struct wire *wires_get(uint32_t i);
 bool wire_is_link(const struct wire *w);
 bool wire_open(const struct wire *w);
+/* A side has its end of it, and has not shut it down. */
+bool wire_open_at(const struct wire *w, enum sim_side side);
 /* Both ends are told (RST), what is on its way is lost. */
 void wire_cut(struct wire *w);
 /* Nothing gets through any more and nobody is told; `from`: what that side sends; SIM_WORLD: both. */
 void wire_silence(struct wire *w, enum sim_side from);
 void wire_stall(struct wire *w, uint64_t until);
+bool wire_is_stray(const struct wire *w);
 /* The next frame or batch that `from` sends on it. */
 void wire_harm(struct wire *w, enum sim_side from, enum wire_harm harm);
 /* The greeting of the next link, or of the next stream. */
 void wire_harm_greeting(bool link, enum wire_harm harm);
-/* A connection that greets and does not belong here. Returns whether somebody listens. */
-bool wire_stray(void);
+/* A connection that greets and does not belong here. */
+void wire_stray(void);
 /* The destination is at its door. */
 bool wire_listening(void);
 /* Connections that nobody accepted are gone. */

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "core/run/session.h"
+#include "tests/sim/coverage.h"
 #include "tests/sim/embedder.h"
 #include "tests/sim/faults.h"
 #include "tests/sim/fiber.h"
@@ -28,7 +29,7 @@ struct sluice *world_session(enum sim_side side)
 bool world_log_fails(void)
 {
 	if (embedder_habits.log_fails && sim_one_in(embedder_habits.log_fails)) {
-		faults_note(FAULT_LOG_FAILS);
+		coverage_met(FAULT_LOG_FAILS, 1u << SIM_SOURCE);
 		return true;
 	}
 	return faults_log_fails();
@@ -52,17 +53,16 @@ void world_frame_begins(enum sim_side side, uint32_t type)
 		laws_running_sent();
 	if (side == SIM_DESTINATION && type == MESSAGE_NEVER)
 		laws_never_sent();
-	faults_at_message(side, type, 0);
+	faults_at_frame(type, FRAME_BEGINS);
 }
 
 void world_frame_written(enum sim_side side, uint32_t type)
 {
-	coverage_message(type);
 	if (type != MESSAGE_HEARTBEAT)
 		sim_trace("%s %s", arrow(side), message_name(type));
 	if (side == SIM_SOURCE && type == MESSAGE_GO)
 		laws_go_sent();
-	faults_at_message(side, type, 1);
+	faults_at_frame(type, FRAME_WRITTEN);
 }
 
 void world_frame_read(enum sim_side side, uint32_t type)
@@ -75,7 +75,7 @@ void world_frame_read(enum sim_side side, uint32_t type)
 		laws_running_came();
 	if (side == SIM_DESTINATION && type == MESSAGE_GO)
 		laws_go_came();
-	faults_at_message(side, type, 2);
+	faults_at_frame(type, FRAME_READ);
 }
 
 void world_batch(enum sim_side side, uint32_t type)
@@ -83,7 +83,7 @@ void world_batch(enum sim_side side, uint32_t type)
 	(void)type;
 	if (side == SIM_SOURCE)
 		embedder_late_write();
-	faults_at_message(side, FAULTS_BATCH, 0);
+	faults_at_frame(FAULTS_BATCH, FRAME_BEGINS);
 }
 
 /* ---------------------------------------------------------------- the seed's choices */
@@ -276,7 +276,7 @@ bool world_run(uint64_t seed)
 	laws_reset();
 	memset(embedders, 0, sizeof embedders);
 	embedder_hold_lock(SIM_SOURCE, 0);
-	faults_plan();
+	faults_plan(seed);
 	sim_trace("seed %lu: %u pages in %u regions, %lu streams, %s, %u faults", seed, guest.pages, guest.regions,
 		  embedder_habits.param[SLUICE_STREAMS], guest.marks_only ? "marks" : "log", faults_planned());
 	sim_trace("downtime limit %lu ms, callbacks %lu ms, dead peer %lu ms, bandwidth %lu, compress %lu",

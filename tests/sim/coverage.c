@@ -1,0 +1,301 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* coverage.c: see coverage.h. Which cells can be, and which were met, over all seeds. */
+#include "tests/sim/coverage.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "core/decide/destination.h"
+#include "core/decide/source.h"
+
+struct spot coverage_spots[2], coverage_asked_at[2];
+static uint64_t met[2][COVERAGE_PHASES][FAULTS][MESSAGE_TYPES];
+
+/* ---------------------------------------------------------------- which cells can be */
+
+#define BIT(x) (1u << (x))
+#define M(x) BIT(MESSAGE_##x)
+enum { NOTHING = 1 };
+
+/* The last message given or taken in a phase; all others belong to other phases. What a side gives when it gives up (CANCEL,
+ * NEVER, REFUSE) is there as long as it waits for its embedder, and after. */
+static const uint32_t spots_of[2][COVERAGE_PHASES] = {
+	[SIM_SOURCE] = {
+		[SLUICE_SETUP] = NOTHING | M(HELLO) | M(WELCOME) | M(STREAMS_UP) | M(LANDED),
+		[SLUICE_ACTIVE] = M(HELLO) | M(STREAMS_UP) | M(LANDED),
+		[SLUICE_DEVICE] = M(HELLO) | M(LANDED) | M(SWITCHOVER) | M(READY) | M(GO) | M(NEVER) | M(CANCEL),
+		[SLUICE_COMPLETED] = M(READY) | M(GO) | M(RUNNING) | M(DONE) | M(BYE), /* READY, GO: by its operator */
+		[SLUICE_CANCELLING] = M(LANDED) | M(READY) | M(CANCEL),
+		[SLUICE_CANCELLED] = NOTHING | M(WELCOME) | M(STREAMS_UP) | M(LANDED) | M(READY) | M(CANCEL),
+		[SLUICE_FAILED] = NOTHING | M(HELLO) | M(WELCOME) | M(REFUSE) | M(STREAMS_UP) | M(LANDED) | M(SWITCHOVER) |
+				  M(READY) | M(GO) | M(NEVER) | M(CANCEL),
+		[SLUICE_IN_DOUBT] = M(READY) | M(GO),
+	},
+	[SIM_DESTINATION] = {
+		[SLUICE_INCOMING] = NOTHING | M(HELLO) | M(REFUSE) | M(CANCEL),
+		[SLUICE_SETUP] = M(HELLO) | M(WELCOME),
+		[SLUICE_ACTIVE] = M(HELLO) | M(STREAMS_UP) | M(SWITCHOVER),
+		[SLUICE_DEVICE] = M(STREAMS_UP) | M(SWITCHOVER) | M(READY) | M(GO) | M(RUNNING) | M(CANCEL),
+		[SLUICE_COMPLETED] = M(SWITCHOVER) | M(READY) | M(GO) | M(RUNNING) | M(DONE) | M(BYE), /* SWITCHOVER, READY: by its operator */
+		[SLUICE_CANCELLED] = NOTHING | M(HELLO) | M(WELCOME) | M(REFUSE) | M(STREAMS_UP) | M(SWITCHOVER) | M(READY) |
+				     M(CANCEL),
+		[SLUICE_FAILED] = NOTHING | M(HELLO) | M(WELCOME) | M(REFUSE) | M(STREAMS_UP) | M(SWITCHOVER) | M(READY) | M(GO) |
+				  M(NEVER) | M(CANCEL),
+		[SLUICE_IN_DOUBT] = M(SWITCHOVER) | M(READY),
+	},
+};
+
+/* Phases in which an embedder has been asked for something, and after which messages it is not any more. */
+static bool asks(const struct cell *c)
+{
+	if (c->side == SIM_SOURCE)
+		return (c->phase == SLUICE_DEVICE && c->message != MESSAGE_GO) || c->phase == SLUICE_CANCELLING ||
+		       c->phase == SLUICE_IN_DOUBT;
+	return (c->phase == SLUICE_INCOMING || c->phase == SLUICE_DEVICE || c->phase == SLUICE_IN_DOUBT) &&
+	       c->message != MESSAGE_REFUSE && c->message != MESSAGE_CANCEL && c->message != MESSAGE_RUNNING;
+}
+
+/* Who gives up, ends or is in doubt has closed its link: then nothing that is done to it matters any more. What it said last may
+ * get lost still, but that is a matter for the other side. */
+static bool has_link(const struct cell *c)
+{
+	if (c->phase == SLUICE_COMPLETED)
+		return c->message == MESSAGE_RUNNING || c->message == MESSAGE_DONE;
+	if (c->side == SIM_SOURCE)
+		return c->phase <= SLUICE_DEVICE || c->phase == SLUICE_CANCELLING;
+	return c->phase <= SLUICE_DEVICE && c->message != MESSAGE_REFUSE && c->message != MESSAGE_CANCEL;
+}
+
+/* From WELCOME until the side gives up, or the guest has moved. */
+static bool has_streams(const struct cell *c)
+{
+	return c->phase >= SLUICE_SETUP && c->phase <= SLUICE_DEVICE && c->message && c->message != MESSAGE_CANCEL &&
+	       c->message != MESSAGE_NEVER;
+}
+
+/* Something is sent on a stream: greetings, and then batches until SWITCHOVER says that there are no more. */
+static bool has_batches(const struct cell *c)
+{
+	if (!has_streams(c) || c->message == MESSAGE_SWITCHOVER)
+		return false;
+	if (c->side == SIM_DESTINATION)
+		return c->phase != SLUICE_DEVICE;
+	if (c->phase == SLUICE_SETUP)
+		return c->message != MESSAGE_STREAMS_UP;
+	return c->phase == SLUICE_ACTIVE || c->message == MESSAGE_HELLO || c->message == MESSAGE_LANDED;
+}
+
+bool coverage_can_be(const struct cell *c)
+{
+	if (!(spots_of[c->side][c->phase] & BIT(c->message)))
+		return false;
+	switch (c->fault) {
+	case FAULT_CUT_LINK:
+	case FAULT_SILENT_LINK:
+	case FAULT_SILENT_ONE_WAY:
+	case FAULT_STALL_LINK:
+	case FAULT_DAMAGE_LINK:
+	case FAULT_DOUBLE_LINK:
+	case FAULT_OLD_LINK:
+	case FAULT_TEAR_LINK: return has_link(c);
+	case FAULT_CUT_STREAM:
+	case FAULT_SILENT_STREAM:
+	case FAULT_STALL_STREAM: return has_streams(c);
+	case FAULT_DAMAGE_STREAM:
+	case FAULT_DOUBLE_STREAM:
+	case FAULT_OLD_STREAM:
+	case FAULT_TEAR_STREAM: return has_batches(c);
+	case FAULT_CUT_SOME:
+	case FAULT_CUT_ALL:
+	case FAULT_SILENT_ALL:
+	case FAULT_STALL_ALL: return has_link(c) || has_streams(c);
+	case FAULT_LOG_FAILS:
+	case FAULT_LOCK_HELD: return c->side == SIM_SOURCE; /* the tracker is there */
+	case FAULT_CALLBACK_FAILS:
+	case FAULT_CALLBACK_HANGS: return asks(c);
+	default: return true;
+	}
+}
+
+static struct cell cell_at(uint32_t i)
+{
+	struct cell c = { .message = i % MESSAGE_TYPES };
+
+	i /= MESSAGE_TYPES;
+	c.fault = (enum fault)(i % FAULTS);
+	i /= FAULTS;
+	c.phase = (enum sluice_phase)(i % COVERAGE_PHASES);
+	c.side = (enum sim_side)(i / COVERAGE_PHASES);
+	return c;
+}
+
+struct cell coverage_cell(uint64_t i)
+{
+	static uint16_t possible[2 * COVERAGE_PHASES * FAULTS * MESSAGE_TYPES];
+	static uint32_t n;
+
+	for (uint32_t k = 0; !n || k; k = (k + 1) % (sizeof possible / sizeof *possible)) {
+		struct cell c = cell_at(k);
+		if (coverage_can_be(&c))
+			possible[n++] = (uint16_t)k;
+		if (k + 1 == sizeof possible / sizeof *possible)
+			break;
+	}
+	return cell_at(possible[i % n]);
+}
+
+/* ---------------------------------------------------------------- where the deciding code is */
+
+void coverage_reset(enum sim_side side)
+{
+	coverage_spots[side] = coverage_asked_at[side] = (struct spot){ 0 };
+}
+
+static void note(struct spot *spot, struct spot *asked_at, enum sluice_phase phase, uint32_t taken, const struct actions *out)
+{
+	spot->on = true;
+	spot->phase = (uint8_t)phase;
+	if (taken)
+		spot->taken = (uint8_t)taken;
+	for (uint32_t i = 0; i < out->n; i++) {
+		if (out->list[i].type == ACTION_SEND)
+			spot->given = (uint8_t)out->list[i].message_type;
+		spot->link_over |= out->list[i].type == ACTION_LINK_CLOSE;
+		spot->streams_over |= out->list[i].type == ACTION_STREAMS_STOP || out->list[i].type == ACTION_UNTRACK;
+	}
+	for (uint32_t i = 0; i < out->n; i++)
+		if (out->list[i].type == ACTION_REQUEST)
+			*asked_at = *spot;
+}
+
+void __real_source_step(struct source *source, const struct input *input, struct actions *actions);
+void __wrap_source_step(struct source *source, const struct input *input, struct actions *actions)
+{
+	enum source_state before = source->state;
+	uint32_t landed = source->landed, taken = 0;
+	bool news;
+
+	__real_source_step(source, input, actions);
+	/* Late words change nothing; and what landed is no news after READY, though a report may come after it. */
+	news = actions->n || source->state != before || (source->landed != landed && before <= SOURCE_WAIT_READY);
+	if (input->type == INPUT_MESSAGE && news)
+		taken = input->message->type;
+	note(&coverage_spots[SIM_SOURCE], &coverage_asked_at[SIM_SOURCE], source->phase, taken, actions);
+}
+
+void __real_destination_step(struct destination *destination, const struct input *input, struct actions *actions);
+void __wrap_destination_step(struct destination *destination, const struct input *input, struct actions *actions)
+{
+	enum destination_state before = destination->state;
+	uint32_t taken = 0;
+
+	__real_destination_step(destination, input, actions);
+	if (input->type == INPUT_MESSAGE && (actions->n || destination->state != before))
+		taken = input->message->type;
+	note(&coverage_spots[SIM_DESTINATION], &coverage_asked_at[SIM_DESTINATION], destination->phase, taken, actions);
+}
+
+bool coverage_spot_is(const struct spot *spot, enum sluice_phase phase, uint32_t message)
+{
+	return spot->on && spot->phase == phase && (spot->given == message || spot->taken == message);
+}
+
+/* ---------------------------------------------------------------- what was met */
+
+static void met_at(enum sim_side side, const struct spot *spot, enum fault fault)
+{
+	if (!spot->on)
+		return;
+	met[side][spot->phase][fault][spot->given]++;
+	if (spot->taken != spot->given)
+		met[side][spot->phase][fault][spot->taken]++;
+}
+
+void coverage_met(enum fault fault, uint32_t sides)
+{
+	for (int side = 0; side < 2; side++)
+		if (sides & BIT(side))
+			met_at((enum sim_side)side, &coverage_spots[side], fault);
+}
+
+uint32_t coverage_whose(const struct wire *w)
+{
+	uint32_t sides = 0;
+
+	for (int side = 0; side < 2; side++) {
+		const struct spot *at = &coverage_spots[side];
+		if (wire_open_at(w, (enum sim_side)side) && !(wire_is_link(w) ? at->link_over : at->streams_over))
+			sides |= BIT(side);
+	}
+	return sides;
+}
+
+void coverage_met_harm(const struct wire *w, enum wire_harm harm)
+{
+	for (uint32_t f = 0; f < FAULTS; f++)
+		if (fault_harm((enum fault)f) == harm && fault_of_link((enum fault)f) == wire_is_link(w))
+			coverage_met((enum fault)f, coverage_whose(w));
+}
+
+void coverage_met_request(enum sim_side side, enum fault fault)
+{
+	met_at(side, &coverage_asked_at[side], fault);
+}
+
+static void print_phase(enum sim_side side, enum sluice_phase phase)
+{
+	printf("\n%s, %s\n%-16s", side == SIM_SOURCE ? "source" : "destination", sluice_phase_name(phase), "");
+	for (uint32_t m = 0; m < MESSAGE_TYPES; m++)
+		if (m != MESSAGE_HEARTBEAT && m != MESSAGE_EMBEDDER)
+			printf(" %10s", m ? message_name(m) : "nothing");
+	printf("\n");
+	for (uint32_t f = 0; f < FAULTS; f++) {
+		printf("%-16s", fault_name((enum fault)f));
+		for (uint32_t m = 0; m < MESSAGE_TYPES; m++) {
+			struct cell c = { side, phase, (enum fault)f, m };
+			if (m == MESSAGE_HEARTBEAT || m == MESSAGE_EMBEDDER)
+				continue;
+			if (coverage_can_be(&c) || met[side][phase][f][m])
+				printf(" %10lu", met[side][phase][f][m]);
+			else
+				printf(" %10s", "-");
+		}
+		printf("\n");
+	}
+}
+
+/* Returns how many cells are as `wanted`: met and not possible, or possible and not met. */
+static uint32_t list(bool possible)
+{
+	uint32_t n = 0;
+
+	for (uint32_t i = 0; i < sizeof met / sizeof(uint64_t); i++) {
+		struct cell c = cell_at(i);
+		if (coverage_can_be(&c) != possible || !met[c.side][c.phase][c.fault][c.message] != possible)
+			continue;
+		n++;
+		printf("  %s, %s, %s, %s\n", c.side == SIM_SOURCE ? "source" : "destination", sluice_phase_name(c.phase),
+		       fault_name(c.fault), c.message ? message_name(c.message) : "nothing");
+	}
+	return n;
+}
+
+bool coverage_print(void)
+{
+	uint32_t can = 0;
+
+	for (int side = 0; side < 2; side++)
+		for (uint32_t phase = 0; phase < COVERAGE_PHASES; phase++)
+			if (spots_of[side][phase])
+				print_phase((enum sim_side)side, (enum sluice_phase)phase);
+	for (uint32_t i = 0; i < sizeof met / sizeof(uint64_t); i++) {
+		struct cell c = cell_at(i);
+		can += coverage_can_be(&c);
+	}
+	printf("\nnever met:\n");
+	uint32_t empty = list(true);
+	printf("met, and held to be impossible:\n");
+	uint32_t wrong = list(false);
+	printf("%u cells can happen, %u met, %u empty\n", can, can - empty, empty);
+	return !empty && !wrong;
+}

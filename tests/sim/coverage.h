@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* coverage.h: phase x fault x message: what a side's deciding code was in the middle of when something went wrong.
+ *
+ * A spot is a phase with the last message that the deciding code gave to the link and the last one that it took from it (and acted
+ * upon). A fault that strikes there is met in two cells, one for each of the two. Heartbeats, embedders' messages and the
+ * destination's reports are the link threads' affair: they decide nothing, so they are no part of a spot. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "core/decide/message.h"
+#include "core/sluice.h"
+#include "tests/sim/faults.h"
+#include "tests/sim/sim.h"
+
+enum { COVERAGE_PHASES = SLUICE_IN_DOUBT + 1 };
+
+struct spot {
+	bool on;                      /* it has a session, and that has begun */
+	uint8_t phase;                /* enum sluice_phase */
+	uint8_t given, taken;         /* enum message_type, 0: none yet */
+	bool link_over, streams_over; /* it is done with them: what becomes of them is nothing to it */
+};
+
+struct cell {
+	enum sim_side side;
+	enum sluice_phase phase;
+	enum fault fault;
+	uint32_t message; /* 0: nothing was given yet, or nothing was taken */
+};
+
+/* Where a side is, and where it was when it asked its embedder for something last. */
+extern struct spot coverage_spots[2], coverage_asked_at[2];
+
+/* A side begins anew, or its session is gone. */
+void coverage_reset(enum sim_side side);
+/* Bits of sides: both; those to which it matters what becomes of a connection. */
+enum { COVERAGE_BOTH = 3 };
+uint32_t coverage_whose(const struct wire *w);
+/* A fault strikes, now, those sides; one that harms a frame; one of what a side has asked its embedder for. */
+void coverage_met(enum fault fault, uint32_t sides);
+void coverage_met_harm(const struct wire *w, enum wire_harm harm);
+void coverage_met_request(enum sim_side side, enum fault fault);
+bool coverage_spot_is(const struct spot *spot, enum sluice_phase phase, uint32_t message);
+bool coverage_can_be(const struct cell *cell);
+/* The i-th cell that can be; modulo how many there are. */
+struct cell coverage_cell(uint64_t i);
+/* All of it. Returns whether every cell that can be was met, and none that cannot. */
+bool coverage_print(void);
