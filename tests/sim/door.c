@@ -185,10 +185,12 @@ static void push_greeting(struct end *e, const struct greeting *greeting)
 	}
 	uint32_t n = harm == HARM_CUT_WITHIN ? GREETING_BYTES / 2 : GREETING_BYTES;
 	struct seg *s = pipe_push(e, &g, n, n);
-	s->poison = harm == HARM_DAMAGE || harm == HARM_OLD;
 	if (harm == HARM_DAMAGE)
 		harm_flip(s->data, n);
-	else if (harm == HARM_DOUBLE)
+	/* One of another version, and a link of another epoch, is told why it is not wanted, and heard out until it has read that. */
+	s->poison = harm == HARM_DAMAGE ? ((const struct greeting *)(const void *)s->data)->version == g.version
+					: harm == HARM_OLD && !e->wire->link;
+	if (harm == HARM_DOUBLE)
 		(void)pipe_push(e, &g, n, n);
 	else if (harm == HARM_CUT_WITHIN)
 		wire_cut(e->wire);
@@ -222,11 +224,6 @@ static int end_connect(const struct dial *dial, struct conn **ret_conn)
 bool wire_listening(void)
 {
 	return sim_door.open;
-}
-
-void wires_empty_backlog(void)
-{
-	n_backlog = 0;
 }
 
 void wire_stray(void)

@@ -152,13 +152,18 @@ static void on_event(void *opaque, const struct sluice_event *event)
 	if (event->type != SLUICE_EVENT_PHASE)
 		return;
 	e->phase = event->u.phase;
+	if (e->doubt && e->phase == SLUICE_DEVICE) /* the other side is back: what an operator said came too late */
+		e->resolved = false;
 	e->doubt = e->phase == SLUICE_IN_DOUBT;
 	struct sluice_error error;
 	sluice_get_error(e->session, &error);
 	sim_trace("%s: phase %s%s%s", side_names[e->side], sluice_phase_name(e->phase), error.code ? ": " : "", error.text);
 	laws_phase(e->side, e->phase);
+	/* A session that is over may stay for a peer in doubt, or be closed soon. */
 	if (e->phase == SLUICE_COMPLETED)
 		e->close_at = sim_now + (e->side == SIM_SOURCE || sim_one_in(2) ? sim_spread(US, 300 * SIM_MS) : 10 * SIM_S);
+	else if ((e->phase == SLUICE_FAILED || e->phase == SLUICE_CANCELLED) && sim_one_in(3))
+		e->close_at = sim_now + sim_spread(US, 300 * SIM_MS);
 }
 
 static void on_incoming(void *opaque, const struct sluice_offer *offers, size_t n, const void *cookie, size_t length)
@@ -301,12 +306,11 @@ static void do_due(struct embedder *e)
 	}
 	if (e->resolve >= 0) {
 		sim_trace("%s: the operator says %s", side_names[e->side], e->resolve ? "run" : "discard");
-		laws_resolved(e->side, e->resolve);
-		if (CALL(sluice_resolve(e->session, e->resolve)))
-			sim_violation("%s is in doubt and takes no operator's word", side_names[e->side]);
+		int rc = CALL(sluice_resolve(e->session, e->resolve));
+		if (rc && rc != -EINVAL) /* it is in doubt no more */
+			sim_violation("%s takes no operator's word: %d", side_names[e->side], rc);
 		e->resolve = -1;
-		e->resolved = true;
-		e->doubt = false;
+		e->resolved = e->doubt && !rc;
 	}
 }
 
@@ -340,7 +344,7 @@ static bool open_session(struct embedder *e)
 	}
 	if (sluice_create(&o, e, &e->session))
 		return false;
-	for (int p = 1; p <= SLUICE_MAX_STATE; p++)
+	for (int p = 1; p <= SLUICE_REMEMBER_MS; p++)
 		if (sluice_set(e->session, (enum sluice_param)p, embedder_habits.param[p]))
 			sim_violation("parameter %d refuses %lu", p, embedder_habits.param[p]);
 	if (e->side == SIM_DESTINATION)
@@ -438,11 +442,4 @@ void embedder_crash(enum sim_side side, bool host)
 		guest.writing = false;
 	wires_side_gone(side, host);
 	fiber_kill_side(side); /* at last: it may be us */
-}
-
-bool embedder_settled(enum sim_side side)
-{
-	const struct embedder *e = &embedders[side];
-
-	return !e->up || (e->doubt && e->resolve < 0);
 }

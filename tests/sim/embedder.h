@@ -28,13 +28,13 @@ struct embedder {
 	bool may_drop; /* a guest that it was given: a callback failed */
 	uint64_t close_at, cancel_at;
 	int resolve;   /* operator: -1 nothing, 0 discard, 1 run */
-	bool resolved; /* was told so */
+	bool resolved; /* was told so, and that was not too late */
 	uint32_t pauses;
 };
 
 /* How embedders are in this seed. */
 struct embedder_habits {
-	uint64_t param[SLUICE_MAX_STATE + 1];
+	uint64_t param[SLUICE_REMEMBER_MS + 1];
 	uint64_t slow_ns;      /* callbacks take up to so long */
 	uint32_t fails, hangs; /* one callback in so many; 0: none */
 	uint32_t log_fails;    /* one call of the dirty log's */
@@ -54,4 +54,3 @@ void embedder_crash(enum sim_side side, bool host);
 void embedder_hold_lock(enum sim_side side, uint64_t until);
 /* A writer that pause has missed may write now. */
 void embedder_late_write(void);
-bool embedder_settled(enum sim_side side);

@@ -8,6 +8,7 @@
 #include "core/memory/landing.h"
 #include "core/run/session.h"
 #include "streams/codec.h"
+#include "tests/sim/embedder.h"
 #include "tests/sim/guest.h"
 #include "tests/sim/heap.h"
 #include "tests/sim/world.h"
@@ -16,12 +17,12 @@
 enum { CLAIMED = 1, FILLED = 2, LANDED_ONCE = 4 };
 
 static uint8_t page_state[GUEST_PAGES];
-static bool go_sent, never_sent, never_came, go_came, running_came, resolved[2];
+static bool go_sent, never_sent, never_came, go_came, running_came;
 
 void laws_attempt(void)
 {
 	memset(page_state, 0, sizeof page_state);
-	go_sent = never_sent = never_came = go_came = running_came = resolved[0] = resolved[1] = false;
+	go_sent = never_sent = never_came = go_came = running_came = false;
 }
 
 void laws_reset(void)
@@ -143,9 +144,9 @@ void laws_all_landed(const char *when)
 
 void laws_guest_runs(enum sim_side side)
 {
-	if (side == SIM_SOURCE && go_sent && !never_came && !resolved[SIM_SOURCE])
+	if (side == SIM_SOURCE && go_sent && !never_came && !embedders[SIM_SOURCE].resolved)
 		sim_violation("Law 5: the source runs its guest after GO, without NEVER and without an operator's word");
-	if (side == SIM_DESTINATION && !go_came && !resolved[SIM_DESTINATION])
+	if (side == SIM_DESTINATION && !go_came && !embedders[SIM_DESTINATION].resolved)
 		sim_violation("Law 5: the destination runs the guest without GO and without an operator's word");
 	if (guest.running[!side])
 		sim_violation("Law 5: two guests run");
@@ -195,19 +196,13 @@ void laws_never_sent(void)
 		sim_violation("Law 5: the destination says NEVER and its guest runs");
 }
 
-void laws_resolved(enum sim_side side, bool run)
-{
-	(void)run;
-	resolved[side] = true;
-}
-
 void laws_phase(enum sim_side side, int phase)
 {
 	if (side == SIM_DESTINATION)
 		return;
-	if (phase == SLUICE_COMPLETED && !running_came && !resolved[SIM_SOURCE])
+	if (phase == SLUICE_COMPLETED && !running_came && !embedders[SIM_SOURCE].resolved)
 		sim_violation("Law 5: the source has completed without RUNNING");
-	if ((phase == SLUICE_CANCELLED || phase == SLUICE_FAILED) && go_sent && !never_came && !resolved[SIM_SOURCE])
+	if ((phase == SLUICE_CANCELLED || phase == SLUICE_FAILED) && go_sent && !never_came && !embedders[SIM_SOURCE].resolved)
 		sim_violation("Law 5: the source says %s after GO", sluice_phase_name((enum sluice_phase)phase));
 }
 

@@ -23,7 +23,6 @@ void laws_running_came(void);
 /* The destination is about to say that its guest runs; that it never will. */
 void laws_running_sent(void);
 void laws_never_sent(void);
-void laws_resolved(enum sim_side side, bool run);
 void laws_phase(enum sim_side side, int phase);
 /* Between steps. */
 void laws_memory_bounded(void);

@@ -36,7 +36,7 @@ ssize_t link_read(struct conn *conn, void *buffer, size_t size)
 	uint8_t frame = s->taken + n == s->length ? s->frame : 0;
 	pipe_take(e, s, n);
 	if (frame)
-		world_frame_read(e->side, frame);
+		world_frame_read(e->wire, e->side, frame);
 	return n;
 }
 
@@ -48,13 +48,13 @@ static uint32_t frame_type(const unsigned char *frame)
 	return type;
 }
 
-/* Until WELCOME has come, both 0 and its epoch are right. */
+/* Until WELCOME or ANSWER has come, both 0 and its epoch are right. */
 static bool epoch_matters(const unsigned char *frame)
 {
 	uint32_t epoch;
 
 	memcpy(&epoch, frame + 12, sizeof epoch);
-	return epoch || frame_type(frame) <= MESSAGE_REFUSE;
+	return epoch || frame_type(frame) <= MESSAGE_REFUSE || frame_type(frame) == MESSAGE_ANSWER;
 }
 
 /* The whole frame, with something wrong. */
@@ -87,14 +87,21 @@ static ssize_t write_harmed(struct end *e, const unsigned char *frame, uint32_t 
 		struct seg *twice = pipe_push(e, frame, n, n);
 		twice->poison = !e->garbled;
 	}
-	world_frame_written(e->side, type);
+	world_frame_written(e->wire, e->side, type);
 	return n;
 }
 
-/* The link thread offers a frame, or the rest of one. */
-ssize_t link_write(struct conn *conn, const void *buffer, size_t size)
+static uint32_t frame_length(const unsigned char *frame)
 {
-	struct end *e = (struct end *)conn;
+	uint32_t payload;
+
+	memcpy(&payload, frame + 8, sizeof payload);
+	return MESSAGE_HEAD + payload;
+}
+
+/* A frame, or the rest of one. */
+static ssize_t write_frame(struct end *e, const unsigned char *buffer, size_t size)
+{
 	uint32_t n = (uint32_t)size;
 
 	sim_yield();
@@ -104,7 +111,7 @@ ssize_t link_write(struct conn *conn, const void *buffer, size_t size)
 		return -EAGAIN;
 	if (!e->offset) {
 		e->out_type = (uint8_t)frame_type(buffer);
-		world_frame_begins(e->side, e->out_type);
+		world_frame_begins(e->wire, e->side, e->out_type);
 		if (end_broken(e))
 			return -ECONNRESET;
 		if (!e->harm && !e->wire->stray)
@@ -119,6 +126,25 @@ ssize_t link_write(struct conn *conn, const void *buffer, size_t size)
 	if (e->offset)
 		return n;
 	s->frame = e->out_type;
-	world_frame_written(e->side, e->out_type);
+	world_frame_written(e->wire, e->side, e->out_type);
 	return n;
+}
+
+/* The link thread offers a frame, or the rest of one; or several, to whom it turns away. */
+ssize_t link_write(struct conn *conn, const void *buffer, size_t size)
+{
+	struct end *e = (struct end *)conn;
+	const unsigned char *at = buffer;
+	size_t done = 0;
+
+	while (done < size) {
+		size_t length = e->offset ? size - done : frame_length(at + done);
+		ssize_t n = write_frame(e, at + done, length);
+		if (n < 0)
+			return done ? (ssize_t)done : n;
+		done += (size_t)n;
+		if ((size_t)n < length)
+			break;
+	}
+	return (ssize_t)done;
 }

@@ -45,6 +45,11 @@ struct wire *wires_get(uint32_t i)
 	return &wires[i];
 }
 
+uint32_t wire_id(const struct wire *w)
+{
+	return w->id;
+}
+
 bool wire_is_link(const struct wire *w)
 {
 	return w->link;

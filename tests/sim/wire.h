@@ -24,6 +24,7 @@ void wires_reset(const struct wire_habits *habits);
 uint32_t wires_count(void);
 /* The i-th open connection; all there ever were count. */
 struct wire *wires_get(uint32_t i);
+uint32_t wire_id(const struct wire *w);
 bool wire_is_link(const struct wire *w);
 bool wire_open(const struct wire *w);
 /* A side has its end of it, and has not shut it down. */
@@ -42,8 +43,6 @@ void wire_harm_greeting(bool link, enum wire_harm harm);
 void wire_stray(void);
 /* The destination is at its door. */
 bool wire_listening(void);
-/* Connections that nobody accepted are gone. */
-void wires_empty_backlog(void);
 /* A process died (its host: nobody is told). */
 void wires_side_gone(enum sim_side side, bool host);
 

@@ -19,6 +19,14 @@
 
 static const uint64_t steps_most = 4000000;
 
+/* What the harness knows of an attempt. */
+static struct {
+	bool served;           /* the destination's listener has a later session now; */
+	struct embedder first; /* and this is the one that the guest was for */
+	uint32_t first_wire;
+	uint64_t alone_since, doubt_since, patience;
+} watch;
+
 /* ---------------------------------------------------------------- what others ask */
 
 struct sluice *world_session(enum sim_side side)
@@ -45,35 +53,41 @@ static const char *arrow(enum sim_side side)
 	return side == SIM_SOURCE ? "source ->" : "destination ->";
 }
 
-void world_frame_begins(enum sim_side side, uint32_t type)
+void world_frame_begins(const struct wire *w, enum sim_side side, uint32_t type)
 {
-	if (type == MESSAGE_SWITCHOVER)
+	bool ours = wire_id(w) >= watch.first_wire; /* not of an earlier attempt */
+
+	if (ours && type == MESSAGE_SWITCHOVER)
 		guest_keep_final();
-	if (side == SIM_DESTINATION && type == MESSAGE_RUNNING)
+	if (ours && side == SIM_DESTINATION && type == MESSAGE_RUNNING)
 		laws_running_sent();
-	if (side == SIM_DESTINATION && type == MESSAGE_NEVER)
+	if (ours && side == SIM_DESTINATION && type == MESSAGE_NEVER)
 		laws_never_sent();
 	faults_at_frame(type, FRAME_BEGINS);
 }
 
-void world_frame_written(enum sim_side side, uint32_t type)
+void world_frame_written(const struct wire *w, enum sim_side side, uint32_t type)
 {
+	bool ours = wire_id(w) >= watch.first_wire; /* not of an earlier attempt */
+
 	if (type != MESSAGE_HEARTBEAT)
 		sim_trace("%s %s", arrow(side), message_name(type));
-	if (side == SIM_SOURCE && type == MESSAGE_GO)
+	if (ours && side == SIM_SOURCE && type == MESSAGE_GO)
 		laws_go_sent();
 	faults_at_frame(type, FRAME_WRITTEN);
 }
 
-void world_frame_read(enum sim_side side, uint32_t type)
+void world_frame_read(const struct wire *w, enum sim_side side, uint32_t type)
 {
+	bool ours = wire_id(w) >= watch.first_wire; /* not of an earlier attempt */
+
 	if (type != MESSAGE_HEARTBEAT)
 		sim_trace("%s: read %s", side == SIM_SOURCE ? "source" : "destination", message_name(type));
-	if (side == SIM_SOURCE && type == MESSAGE_NEVER)
+	if (ours && side == SIM_SOURCE && type == MESSAGE_NEVER)
 		laws_never_came();
-	if (side == SIM_SOURCE && type == MESSAGE_RUNNING)
+	if (ours && side == SIM_SOURCE && type == MESSAGE_RUNNING)
 		laws_running_came();
-	if (side == SIM_DESTINATION && type == MESSAGE_GO)
+	if (ours && side == SIM_DESTINATION && type == MESSAGE_GO)
 		laws_go_came();
 	faults_at_frame(type, FRAME_READ);
 }
@@ -103,6 +117,7 @@ static void choose_habits(void)
 	h->param[SLUICE_CALLBACK_MS] = sim_spread(500, 4000);
 	h->param[SLUICE_CONNECT_MS] = sim_spread(200, 2000);
 	h->param[SLUICE_MAX_STATE] = 8 << 20;
+	h->param[SLUICE_REMEMBER_MS] = sim_one_in(4) ? 0 : sim_spread(100, 10000);
 	h->slow_ns = sim_spread(10 * US, 100 * SIM_MS);
 	h->fails = sim_one_in(8) ? 4 : 0;
 	h->hangs = sim_one_in(8) ? 4 : 0;
@@ -155,49 +170,83 @@ static void check_progress(uint64_t limit)
 		      sluice_phase_name(embedders[1].phase), embedders[1].up ? "" : " (gone)");
 }
 
-/* Until both have come to an end, or to where only an operator helps. */
-static void until_settled(uint64_t limit)
+/* A destination that nobody calls, or calls any more, waits for ever: by design. */
+static void end_the_lonely(void)
 {
-	struct embedder *s = &embedders[SIM_SOURCE], *d = &embedders[SIM_DESTINATION];
-	uint64_t alone_since = 0;
+	struct embedder *d = &embedders[SIM_DESTINATION];
 
-	while (!embedder_settled(SIM_SOURCE) || !embedder_settled(SIM_DESTINATION) || faults_pending()) {
-		fiber_sleep(20 * SIM_MS);
-		check_progress(limit);
-		/* A destination that nobody calls any more waits for ever: by design. */
-		bool alone = embedder_settled(SIM_SOURCE) && d->up && !d->doubt && d->phase == SLUICE_INCOMING;
-		if (!alone)
-			alone_since = 0;
-		else if (!alone_since)
-			alone_since = sim_now;
-		else if (sim_now - alone_since > 8 * SIM_S)
-			d->cancel_at = sim_now;
-	}
-	(void)s;
+	if (embedders[SIM_SOURCE].up || !d->up || d->phase != SLUICE_INCOMING)
+		watch.alone_since = 0;
+	else if (!watch.alone_since)
+		watch.alone_since = sim_now;
+	else if (sim_now - watch.alone_since > 8 * SIM_S)
+		d->cancel_at = sim_now;
 }
 
-/* An operator who looks at both sides, and says nothing but the truth. */
+/* A migration came in, and that is over: the same listener takes the next, and answers for the last. */
+static void serve_again(void)
+{
+	struct embedder *d = &embedders[SIM_DESTINATION];
+
+	if (!d->up && !d->crashed && !watch.served && embedders[SIM_SOURCE].up && sim_one_in(8)) {
+		sim_trace("destination: waits for the next guest");
+		watch.first = *d;
+		watch.served = true;
+		embedder_start(SIM_DESTINATION);
+	}
+}
+
+static const struct embedder *destination_of_attempt(void)
+{
+	return watch.served ? &watch.first : &embedders[SIM_DESTINATION];
+}
+
+/* ---------------------------------------------------------------- the operator */
+
+static bool decided(const struct embedder *e)
+{
+	return !e->up || e->phase == SLUICE_FAILED || e->phase == SLUICE_CANCELLED;
+}
+
+/* What an operator does who looks at both sides and has waited long enough. A doubt may end and begin again by itself, so only what
+ * stays true counts: one side is over for good before the other one is told to run. */
 static void resolve(void)
 {
 	struct embedder *s = &embedders[SIM_SOURCE], *d = &embedders[SIM_DESTINATION];
+	bool gone = watch.served || d->crashed_ever; /* whoever is there now, it is not the session that was to get the guest */
 
-	if (s->doubt && d->doubt) {
-		bool at_source = sim_one_in(2);
-		(at_source ? d : s)->resolve = 0;
-		while ((at_source ? d : s)->up)
-			fiber_sleep(SIM_MS);
-		(at_source ? s : d)->resolve = 1;
-	} else if (s->doubt) {
-		s->resolve = !guest.running[SIM_DESTINATION];
-	} else if (d->doubt) {
-		d->resolve = !guest.running[SIM_SOURCE] && s->crashed_ever;
+	if (s->doubt && !s->resolved && guest.running[SIM_DESTINATION])
+		s->resolve = 0;
+	else if (s->doubt && !s->resolved && (decided(d) || gone))
+		s->resolve = 1;
+	else if (s->doubt && d->doubt && !d->resolved && sim_one_in(4))
+		embedder_crash(SIM_SOURCE, false);
+	else if (s->doubt && d->doubt && !d->resolved)
+		d->resolve = 0;
+	else if (d->doubt && !d->resolved && guest.running[SIM_SOURCE])
+		d->resolve = 0;
+	else if (d->doubt && !d->resolved && !s->up)
+		d->resolve = 1;
+}
+
+static void operate(void)
+{
+	const struct embedder *s = &embedders[SIM_SOURCE], *d = &embedders[SIM_DESTINATION];
+
+	if (!(s->up && s->doubt) && !(d->up && d->doubt)) {
+		watch.doubt_since = 0;
+	} else if (!watch.doubt_since) {
+		watch.doubt_since = sim_now;
+		watch.patience = sim_spread(SIM_MS, 20 * SIM_S);
+	} else if (sim_now - watch.doubt_since > watch.patience) {
+		resolve();
 	}
 }
 
 static void check_end(bool clean)
 {
-	const struct embedder *s = &embedders[SIM_SOURCE], *d = &embedders[SIM_DESTINATION];
-	bool excused = s->crashed_ever || d->crashed_ever || s->resume_failed || d->resume_failed;
+	const struct embedder *s = &embedders[SIM_SOURCE], *d = destination_of_attempt();
+	bool excused = s->crashed_ever || embedders[SIM_DESTINATION].crashed_ever || s->resume_failed || d->resume_failed;
 
 	if (guest.running[0] && guest.running[1])
 		sim_violation("Law 5: two guests run");
@@ -221,23 +270,20 @@ static void check_end(bool clean)
 
 static void attempt(bool clean)
 {
-	uint64_t patience = 30 * embedder_habits.param[SLUICE_CALLBACK_MS] * SIM_MS + 60 * SIM_S;
+	uint64_t limit = sim_now + 30 * embedder_habits.param[SLUICE_CALLBACK_MS] * SIM_MS + 120 * SIM_S;
 
 	laws_attempt();
+	memset(&watch, 0, sizeof watch);
+	watch.first_wire = wires_count();
 	embedder_start(SIM_DESTINATION);
 	embedder_start(SIM_SOURCE);
-	for (;;) {
-		until_settled(sim_now + patience);
-		if (!embedders[0].doubt && !embedders[1].doubt)
-			break;
-		if (!embedders[0].up)
-			embedders[0].doubt = false;
-		if (!embedders[1].up)
-			embedders[1].doubt = false;
-		resolve();
-	}
-	while (faults_pending() || embedders[0].up || embedders[1].up)
+	do {
 		fiber_sleep(10 * SIM_MS);
+		check_progress(limit);
+		serve_again();
+		end_the_lonely();
+		operate();
+	} while (faults_pending() || embedders[SIM_SOURCE].up || embedders[SIM_DESTINATION].up);
 	check_end(clean);
 }
 
@@ -252,9 +298,6 @@ static void *harness_body(void *arg)
 		sim_trace("once more, with nothing in the way");
 		faults_none();
 		embedder_hold_lock(SIM_SOURCE, 0);
-		/* A link of the first attempt that was never accepted would be taken for the source by the new session, and its end
-		 * for the session's: known, and to be mended in core (a link lost before HELLO should cost nothing). */
-		wires_empty_backlog();
 		embedder_habits.fails = embedder_habits.hangs = embedder_habits.log_fails = 0;
 		embedder_habits.param[SLUICE_TIMEOUT_MS] = 0;
 		embedder_habits.used = true;

@@ -7,6 +7,7 @@
 
 #include "core/sluice.h"
 #include "tests/sim/sim.h"
+#include "tests/sim/wire.h"
 
 /* Run a seed. Returns whether all laws held; else sim_broken says which did not. */
 bool world_run(uint64_t seed);
@@ -17,7 +18,7 @@ bool world_log_fails(void);
 /* The destination's host answers nobody. */
 bool world_unreachable(void);
 /* A link frame is about to be written, was written as a whole, was read as a whole by `side`. */
-void world_frame_begins(enum sim_side side, uint32_t type);
-void world_frame_written(enum sim_side side, uint32_t type);
-void world_frame_read(enum sim_side side, uint32_t type);
+void world_frame_begins(const struct wire *w, enum sim_side side, uint32_t type);
+void world_frame_written(const struct wire *w, enum sim_side side, uint32_t type);
+void world_frame_read(const struct wire *w, enum sim_side side, uint32_t type);
 void world_batch(enum sim_side side, uint32_t type);
