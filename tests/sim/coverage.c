@@ -17,60 +17,74 @@ static uint64_t met[2][COVERAGE_PHASES][FAULTS][MESSAGE_TYPES];
 #define M(x) BIT(MESSAGE_##x)
 enum { NOTHING = 1 };
 
-/* The last message given or taken in a phase; all others belong to other phases. What a side gives when it gives up (CANCEL,
- * NEVER, REFUSE) is there as long as it waits for its embedder, and after. */
+/* The last message given or taken in a phase; all others belong to other phases. A side that gives up still waits for its embedder in
+ * the phase that it was in; one that is over stays for a while for a peer that may be in doubt, on the old link or a later one. */
 static const uint32_t spots_of[2][COVERAGE_PHASES] = {
 	[SIM_SOURCE] = {
-		[SLUICE_SETUP] = NOTHING | M(HELLO) | M(WELCOME) | M(STREAMS_UP) | M(LANDED),
+		[SLUICE_SETUP] = NOTHING | M(HELLO) | M(WELCOME) | M(STREAMS_UP),
 		[SLUICE_ACTIVE] = M(HELLO) | M(STREAMS_UP) | M(LANDED),
-		[SLUICE_DEVICE] = M(HELLO) | M(LANDED) | M(SWITCHOVER) | M(READY) | M(GO) | M(NEVER) | M(CANCEL),
-		[SLUICE_COMPLETED] = M(READY) | M(GO) | M(RUNNING) | M(DONE) | M(BYE), /* READY, GO: by its operator */
-		[SLUICE_CANCELLING] = M(LANDED) | M(READY) | M(CANCEL),
-		[SLUICE_CANCELLED] = NOTHING | M(WELCOME) | M(STREAMS_UP) | M(LANDED) | M(READY) | M(CANCEL),
-		[SLUICE_FAILED] = NOTHING | M(HELLO) | M(WELCOME) | M(REFUSE) | M(STREAMS_UP) | M(LANDED) | M(SWITCHOVER) |
-				  M(READY) | M(GO) | M(NEVER) | M(CANCEL),
-		[SLUICE_IN_DOUBT] = M(READY) | M(GO),
+		[SLUICE_DEVICE] = M(HELLO) | M(LANDED) | M(SWITCHOVER) | M(READY) | M(GO) | M(ANSWER) | M(NEVER) | M(CANCEL) | M(BYE),
+		[SLUICE_COMPLETED] = M(READY) | M(GO) | M(ANSWER) | M(RUNNING) | M(DONE) | M(BYE),
+		[SLUICE_CANCELLING] = M(LANDED) | M(READY) | M(CANCEL) | M(NEVER) | M(BYE),
+		[SLUICE_CANCELLED] = NOTHING | M(WELCOME) | M(REFUSE) | M(STREAMS_UP) | M(LANDED) | M(READY) | M(ANSWER) | M(NEVER) |
+				     M(CANCEL) | M(BYE),
+		[SLUICE_FAILED] = NOTHING | M(HELLO) | M(WELCOME) | M(REFUSE) | M(STREAMS_UP) | M(LANDED) | M(SWITCHOVER) | M(READY) |
+				  M(GO) | M(ANSWER) | M(NEVER) | M(CANCEL) | M(BYE),
+		[SLUICE_IN_DOUBT] = M(READY) | M(GO) | M(ANSWER) | M(REFUSE),
 	},
 	[SIM_DESTINATION] = {
 		[SLUICE_INCOMING] = NOTHING | M(HELLO) | M(REFUSE) | M(CANCEL),
 		[SLUICE_SETUP] = M(HELLO) | M(WELCOME),
 		[SLUICE_ACTIVE] = M(HELLO) | M(STREAMS_UP) | M(SWITCHOVER),
-		[SLUICE_DEVICE] = M(STREAMS_UP) | M(SWITCHOVER) | M(READY) | M(GO) | M(RUNNING) | M(CANCEL),
-		[SLUICE_COMPLETED] = M(SWITCHOVER) | M(READY) | M(GO) | M(RUNNING) | M(DONE) | M(BYE), /* SWITCHOVER, READY: by its operator */
-		[SLUICE_CANCELLED] = NOTHING | M(HELLO) | M(WELCOME) | M(REFUSE) | M(STREAMS_UP) | M(SWITCHOVER) | M(READY) |
-				     M(CANCEL),
+		[SLUICE_DEVICE] = M(STREAMS_UP) | M(SWITCHOVER) | M(READY) | M(GO) | M(ANSWER) | M(RUNNING) | M(NEVER) | M(CANCEL),
+		[SLUICE_COMPLETED] = M(SWITCHOVER) | M(READY) | M(GO) | M(ANSWER) | M(RUNNING) | M(DONE) | M(BYE),
+		[SLUICE_CANCELLED] = NOTHING | M(HELLO) | M(WELCOME) | M(REFUSE) | M(STREAMS_UP) | M(SWITCHOVER) | M(NEVER) |
+				     M(CANCEL) | M(BYE),
 		[SLUICE_FAILED] = NOTHING | M(HELLO) | M(WELCOME) | M(REFUSE) | M(STREAMS_UP) | M(SWITCHOVER) | M(READY) | M(GO) |
-				  M(NEVER) | M(CANCEL),
+				  M(ANSWER) | M(NEVER) | M(CANCEL) | M(BYE),
 		[SLUICE_IN_DOUBT] = M(SWITCHOVER) | M(READY),
 	},
 };
 
-/* Phases in which an embedder has been asked for something, and after which messages it is not any more. */
+static bool among(uint32_t message, uint32_t messages)
+{
+	return messages & BIT(message);
+}
+
+/* Something is asked of the embedder only to begin with, once the guest stands still, and where an operator spoke. */
 static bool asks(const struct cell *c)
 {
 	if (c->side == SIM_SOURCE)
-		return (c->phase == SLUICE_DEVICE && c->message != MESSAGE_GO) || c->phase == SLUICE_CANCELLING ||
+		return (c->phase == SLUICE_DEVICE && !among(c->message, M(GO) | M(ANSWER))) || c->phase == SLUICE_CANCELLING ||
 		       c->phase == SLUICE_IN_DOUBT;
 	return (c->phase == SLUICE_INCOMING || c->phase == SLUICE_DEVICE || c->phase == SLUICE_IN_DOUBT) &&
-	       c->message != MESSAGE_REFUSE && c->message != MESSAGE_CANCEL && c->message != MESSAGE_RUNNING;
+	       !among(c->message, M(REFUSE) | M(CANCEL) | M(NEVER) | M(RUNNING));
 }
 
-/* Who gives up, ends or is in doubt has closed its link: then nothing that is done to it matters any more. What it said last may
- * get lost still, but that is a matter for the other side. */
+/* The deciding code has a link, or is about to. Who has had the last word or let it go (CANCEL before SWITCHOVER, NEVER, BYE) has none. */
 static bool has_link(const struct cell *c)
 {
-	if (c->phase == SLUICE_COMPLETED)
-		return c->message == MESSAGE_RUNNING || c->message == MESSAGE_DONE;
-	if (c->side == SIM_SOURCE)
-		return c->phase <= SLUICE_DEVICE || c->phase == SLUICE_CANCELLING;
-	return c->phase <= SLUICE_DEVICE && c->message != MESSAGE_REFUSE && c->message != MESSAGE_CANCEL;
+	bool source = c->side == SIM_SOURCE;
+
+	switch (c->phase) {
+	case SLUICE_COMPLETED: return among(c->message, M(RUNNING) | M(DONE) | (source ? 0 : M(GO)));
+	case SLUICE_CANCELLED:
+	case SLUICE_FAILED: /* it lets the other side know */
+		if (source)
+			return among(c->message, M(LANDED) | M(READY) | M(ANSWER) | M(CANCEL)) ||
+			       (c->phase == SLUICE_FAILED && among(c->message, M(SWITCHOVER) | M(GO)));
+		return among(c->message, M(NEVER) | M(CANCEL)) ||
+		       (c->phase == SLUICE_FAILED && among(c->message, M(SWITCHOVER) | M(GO)));
+	case SLUICE_IN_DOUBT: return source; /* it is the source that dials */
+	default: return !among(c->message, source ? M(NEVER) | M(BYE) : M(REFUSE) | M(NEVER) | M(CANCEL));
+	}
 }
 
-/* From WELCOME until the side gives up, or the guest has moved. */
+/* From WELCOME until the side gives up, is in doubt, or the guest has moved. */
 static bool has_streams(const struct cell *c)
 {
-	return c->phase >= SLUICE_SETUP && c->phase <= SLUICE_DEVICE && c->message && c->message != MESSAGE_CANCEL &&
-	       c->message != MESSAGE_NEVER;
+	return c->phase >= SLUICE_SETUP && c->phase <= SLUICE_DEVICE &&
+	       !among(c->message, NOTHING | M(ANSWER) | M(NEVER) | M(CANCEL) | M(BYE));
 }
 
 /* Something is sent on a stream: greetings, and then batches until SWITCHOVER says that there are no more. */
@@ -82,7 +96,7 @@ static bool has_batches(const struct cell *c)
 		return c->phase != SLUICE_DEVICE;
 	if (c->phase == SLUICE_SETUP)
 		return c->message != MESSAGE_STREAMS_UP;
-	return c->phase == SLUICE_ACTIVE || c->message == MESSAGE_HELLO || c->message == MESSAGE_LANDED;
+	return c->phase == SLUICE_ACTIVE || among(c->message, M(HELLO) | M(LANDED));
 }
 
 bool coverage_can_be(const struct cell *c)
@@ -109,6 +123,11 @@ bool coverage_can_be(const struct cell *c)
 	case FAULT_CUT_ALL:
 	case FAULT_SILENT_ALL:
 	case FAULT_STALL_ALL: return has_link(c) || has_streams(c);
+	case FAULT_CRASH_SOURCE:
+	case FAULT_HOST_SOURCE:
+	case FAULT_CANCEL_SOURCE:
+		/* An operator lets the guest run at the destination only where there is no source any more. */
+		return !(c->side == SIM_DESTINATION && c->phase == SLUICE_COMPLETED && c->message == MESSAGE_SWITCHOVER);
 	case FAULT_LOG_FAILS:
 	case FAULT_LOCK_HELD: return c->side == SIM_SOURCE; /* the tracker is there */
 	case FAULT_CALLBACK_FAILS:
@@ -129,19 +148,16 @@ static struct cell cell_at(uint32_t i)
 	return c;
 }
 
-struct cell coverage_cell(uint64_t i)
+uint32_t coverage_cells(struct cell ret[COVERAGE_CELLS])
 {
-	static uint16_t possible[2 * COVERAGE_PHASES * FAULTS * MESSAGE_TYPES];
-	static uint32_t n;
+	uint32_t n = 0;
 
-	for (uint32_t k = 0; !n || k; k = (k + 1) % (sizeof possible / sizeof *possible)) {
-		struct cell c = cell_at(k);
+	for (uint32_t i = 0; i < COVERAGE_CELLS; i++) {
+		struct cell c = cell_at(i);
 		if (coverage_can_be(&c))
-			possible[n++] = (uint16_t)k;
-		if (k + 1 == sizeof possible / sizeof *possible)
-			break;
+			ret[n++] = c;
 	}
-	return cell_at(possible[i % n]);
+	return n;
 }
 
 /* ---------------------------------------------------------------- where the deciding code is */
@@ -151,21 +167,27 @@ void coverage_reset(enum sim_side side)
 	coverage_spots[side] = coverage_asked_at[side] = (struct spot){ 0 };
 }
 
-static void note(struct spot *spot, struct spot *asked_at, enum sluice_phase phase, uint32_t taken, const struct actions *out)
+static void note(enum sim_side side, enum sluice_phase phase, bool link, uint32_t taken, const struct actions *out)
 {
+	struct spot *spot = &coverage_spots[side];
+	bool stopped = spot->on && spot->phase >= SLUICE_SETUP && !spot->streams;
+
 	spot->on = true;
 	spot->phase = (uint8_t)phase;
+	spot->link = link;
 	if (taken)
 		spot->taken = (uint8_t)taken;
 	for (uint32_t i = 0; i < out->n; i++) {
 		if (out->list[i].type == ACTION_SEND)
 			spot->given = (uint8_t)out->list[i].message_type;
-		spot->link_over |= out->list[i].type == ACTION_LINK_CLOSE;
-		spot->streams_over |= out->list[i].type == ACTION_STREAMS_STOP || out->list[i].type == ACTION_UNTRACK;
+		if (out->list[i].type == ACTION_ADMIT)
+			spot->given = MESSAGE_ANSWER;
+		stopped |= among(out->list[i].type, BIT(ACTION_STREAMS_STOP) | BIT(ACTION_UNTRACK) | BIT(ACTION_ADMIT));
 	}
+	spot->streams = phase >= SLUICE_SETUP && phase <= SLUICE_DEVICE && !stopped;
 	for (uint32_t i = 0; i < out->n; i++)
 		if (out->list[i].type == ACTION_REQUEST)
-			*asked_at = *spot;
+			coverage_asked_at[side] = *spot;
 }
 
 void __real_source_step(struct source *source, const struct input *input, struct actions *actions);
@@ -180,7 +202,8 @@ void __wrap_source_step(struct source *source, const struct input *input, struct
 	news = actions->n || source->state != before || (source->landed != landed && before <= SOURCE_WAIT_READY);
 	if (input->type == INPUT_MESSAGE && news)
 		taken = input->message->type;
-	note(&coverage_spots[SIM_SOURCE], &coverage_asked_at[SIM_SOURCE], source->phase, taken, actions);
+	bool link = source->link_up || source->state == SOURCE_DIALLING || source->state == SOURCE_REDIALLING;
+	note(SIM_SOURCE, source->phase, link && source->state != SOURCE_ENDED, taken, actions);
 }
 
 void __real_destination_step(struct destination *destination, const struct input *input, struct actions *actions);
@@ -192,7 +215,8 @@ void __wrap_destination_step(struct destination *destination, const struct input
 	__real_destination_step(destination, input, actions);
 	if (input->type == INPUT_MESSAGE && (actions->n || destination->state != before))
 		taken = input->message->type;
-	note(&coverage_spots[SIM_DESTINATION], &coverage_asked_at[SIM_DESTINATION], destination->phase, taken, actions);
+	bool link = destination->link_up || destination->state == DESTINATION_LISTENING;
+	note(SIM_DESTINATION, destination->phase, link && destination->state != DESTINATION_ENDED, taken, actions);
 }
 
 bool coverage_spot_is(const struct spot *spot, enum sluice_phase phase, uint32_t message)
@@ -224,7 +248,7 @@ uint32_t coverage_whose(const struct wire *w)
 
 	for (int side = 0; side < 2; side++) {
 		const struct spot *at = &coverage_spots[side];
-		if (wire_open_at(w, (enum sim_side)side) && !(wire_is_link(w) ? at->link_over : at->streams_over))
+		if (wire_open_at(w, (enum sim_side)side) && (wire_is_link(w) ? at->link : at->streams))
 			sides |= BIT(side);
 	}
 	return sides;
@@ -269,7 +293,7 @@ static uint32_t list(bool possible)
 {
 	uint32_t n = 0;
 
-	for (uint32_t i = 0; i < sizeof met / sizeof(uint64_t); i++) {
+	for (uint32_t i = 0; i < COVERAGE_CELLS; i++) {
 		struct cell c = cell_at(i);
 		if (coverage_can_be(&c) != possible || !met[c.side][c.phase][c.fault][c.message] != possible)
 			continue;
@@ -288,7 +312,7 @@ bool coverage_print(void)
 		for (uint32_t phase = 0; phase < COVERAGE_PHASES; phase++)
 			if (spots_of[side][phase])
 				print_phase((enum sim_side)side, (enum sluice_phase)phase);
-	for (uint32_t i = 0; i < sizeof met / sizeof(uint64_t); i++) {
+	for (uint32_t i = 0; i < COVERAGE_CELLS; i++) {
 		struct cell c = cell_at(i);
 		can += coverage_can_be(&c);
 	}

@@ -14,13 +14,13 @@
 #include "tests/sim/faults.h"
 #include "tests/sim/sim.h"
 
-enum { COVERAGE_PHASES = SLUICE_IN_DOUBT + 1 };
+enum { COVERAGE_PHASES = SLUICE_IN_DOUBT + 1, COVERAGE_CELLS = 2 * COVERAGE_PHASES * FAULTS * MESSAGE_TYPES };
 
 struct spot {
-	bool on;                      /* it has a session, and that has begun */
-	uint8_t phase;                /* enum sluice_phase */
-	uint8_t given, taken;         /* enum message_type, 0: none yet */
-	bool link_over, streams_over; /* it is done with them: what becomes of them is nothing to it */
+	bool on;              /* it has a session, and that has begun */
+	uint8_t phase;        /* enum sluice_phase */
+	uint8_t given, taken; /* enum message_type, 0: none yet */
+	bool link, streams;   /* what becomes of them matters to it */
 };
 
 struct cell {
@@ -44,7 +44,7 @@ void coverage_met_harm(const struct wire *w, enum wire_harm harm);
 void coverage_met_request(enum sim_side side, enum fault fault);
 bool coverage_spot_is(const struct spot *spot, enum sluice_phase phase, uint32_t message);
 bool coverage_can_be(const struct cell *cell);
-/* The i-th cell that can be; modulo how many there are. */
-struct cell coverage_cell(uint64_t i);
+/* All cells that can be. Returns how many. */
+uint32_t coverage_cells(struct cell ret[COVERAGE_CELLS]);
 /* All of it. Returns whether every cell that can be was met, and none that cannot. */
 bool coverage_print(void);

@@ -28,6 +28,25 @@ static struct {
 static uint32_t n_backlog;
 static enum wire_harm greeting_harm[2]; /* [link] */
 
+static uint32_t dialling; /* links */
+static bool dials_lost;
+
+bool wire_dialling(void)
+{
+	return dialling;
+}
+
+void wire_dials_gone(void)
+{
+	dialling = 0;
+	dials_lost = false;
+}
+
+void wire_lose_dials(void)
+{
+	dials_lost = true;
+}
+
 void wire_harm_greeting(bool link, enum wire_harm harm)
 {
 	greeting_harm[link] = harm;
@@ -185,12 +204,11 @@ static void push_greeting(struct end *e, const struct greeting *greeting)
 	}
 	uint32_t n = harm == HARM_CUT_WITHIN ? GREETING_BYTES / 2 : GREETING_BYTES;
 	struct seg *s = pipe_push(e, &g, n, n);
+	/* A later link may well not know the newest epoch. */
+	s->poison = harm == HARM_DAMAGE || (harm == HARM_OLD && (!e->wire->link || !greeting->epoch));
 	if (harm == HARM_DAMAGE)
 		harm_flip(s->data, n);
-	/* One of another version, and a link of another epoch, is told why it is not wanted, and heard out until it has read that. */
-	s->poison = harm == HARM_DAMAGE ? ((const struct greeting *)(const void *)s->data)->version == g.version
-					: harm == HARM_OLD && !e->wire->link;
-	if (harm == HARM_DOUBLE)
+	else if (harm == HARM_DOUBLE)
 		(void)pipe_push(e, &g, n, n);
 	else if (harm == HARM_CUT_WITHIN)
 		wire_cut(e->wire);
@@ -198,10 +216,16 @@ static void push_greeting(struct end *e, const struct greeting *greeting)
 
 static int end_connect(const struct dial *dial, struct conn **ret_conn)
 {
+	bool link = dial->greeting->kind == GREETING_LINK;
+
 	wait_begin(dial->waiter, "the other side to accept the connection");
+	dialling += link;
+	dials_lost &= !link;
 	fiber_sleep(wire_habits_now.latency_ns + sim_below(wire_habits_now.latency_ns + 1));
-	while (world_unreachable() && sim_now < dial->deadline_ns && !atomic_load_explicit(dial->cancel, memory_order_relaxed))
+	while ((world_unreachable() || (link && dials_lost)) && sim_now < dial->deadline_ns &&
+	       !atomic_load_explicit(dial->cancel, memory_order_relaxed))
 		fiber_sleep(50 * SIM_MS);
+	dialling -= link;
 	wait_end(dial->waiter);
 	if (atomic_load_explicit(dial->cancel, memory_order_relaxed))
 		return refused(dial, -ECANCELED, "cancelled");
@@ -209,7 +233,7 @@ static int end_connect(const struct dial *dial, struct conn **ret_conn)
 		return refused(dial, -ETIMEDOUT, "nobody answered in time");
 	if (!sim_door.open)
 		return refused(dial, -ECONNREFUSED, "nobody listens there");
-	struct wire *w = wire_new(dial->greeting->kind == GREETING_LINK);
+	struct wire *w = wire_new(link);
 	struct end *e = &w->end[SIM_SOURCE];
 	e->fd = system_fd_conn(e);
 	backlog[n_backlog].wire = w;
@@ -224,6 +248,11 @@ static int end_connect(const struct dial *dial, struct conn **ret_conn)
 bool wire_listening(void)
 {
 	return sim_door.open;
+}
+
+void wires_empty_backlog(void)
+{
+	n_backlog = 0;
 }
 
 void wire_stray(void)

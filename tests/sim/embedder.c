@@ -425,6 +425,12 @@ void embedder_start(enum sim_side side)
 	(void)fiber_start(side, side_names[side], embedder_body, e);
 }
 
+void embedder_cancel(enum sim_side side)
+{
+	embedders[side].cancel_at = sim_now;
+	fiber_wake_pollers(sluice_event_fd(embedders[side].session));
+}
+
 void embedder_crash(enum sim_side side, bool host)
 {
 	struct embedder *e = &embedders[side];

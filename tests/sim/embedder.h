@@ -48,6 +48,8 @@ extern struct embedder_habits embedder_habits;
 
 /* Start one session's worth. */
 void embedder_start(enum sim_side side);
+/* Its session is cancelled at once. */
+void embedder_cancel(enum sim_side side);
 /* The process is gone; host: and nobody is told. */
 void embedder_crash(enum sim_side side, bool host);
 /* The big lock of a side is somebody else's until then. */

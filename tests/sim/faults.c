@@ -11,9 +11,9 @@
 #include "tests/sim/fiber.h"
 #include "tests/sim/goal.h"
 
-enum { PLANNED = 4 };
+enum { PLANNED = 4, PLANS = 8 };
 
-static struct plan plans[PLANNED];
+static struct plan plans[PLANS];
 static uint32_t n_plans, n_at_spots;
 static uint64_t restart_at, log_fails_until;
 
@@ -140,23 +140,23 @@ bool faults_log_fails(void)
 
 /* ---------------------------------------------------------------- striking */
 
-static bool open_of_kind(uint32_t i, bool link)
+/* May this plan strike that wire? At a spot, one that matters there. */
+static bool may_strike(const struct plan *p, bool link, const struct wire *w)
 {
-	const struct wire *w = wires_get(i);
-
-	return wire_open(w) && !wire_is_stray(w) && wire_is_link(w) == link;
+	return wire_open(w) && !wire_is_stray(w) && wire_is_link(w) == link &&
+	       (p->when != AT_SPOT || coverage_whose(w) >> p->at_side & 1);
 }
 
 /* One of the open links or streams; NULL: none. */
-static struct wire *some_wire(bool link)
+static struct wire *some_wire(const struct plan *p, bool link)
 {
 	uint32_t n = 0;
 
 	for (uint32_t i = 0; i < wires_count(); i++)
-		n += open_of_kind(i, link);
+		n += may_strike(p, link, wires_get(i));
 	uint64_t k = sim_below(n);
 	for (uint32_t i = 0; i < wires_count(); i++)
-		if (open_of_kind(i, link) && !k--)
+		if (may_strike(p, link, wires_get(i)) && !k--)
 			return wires_get(i);
 	return NULL;
 }
@@ -183,8 +183,13 @@ static uint32_t all_wires(enum fault fault, uint64_t until)
 
 static void touch_wire(const struct plan *p, uint64_t until)
 {
-	struct wire *w = some_wire(fault_of_link(p->fault));
+	struct wire *w = some_wire(p, fault_of_link(p->fault));
 
+	if (!w) { /* it is being dialled */
+		coverage_met(p->fault, 1u << SIM_SOURCE);
+		wire_lose_dials();
+		return;
+	}
 	coverage_met(p->fault, coverage_whose(w));
 	if (p->fault == FAULT_CUT_LINK || p->fault == FAULT_CUT_STREAM)
 		wire_cut(w);
@@ -198,7 +203,7 @@ static void touch_wire(const struct plan *p, uint64_t until)
 static void store_harm(const struct plan *p)
 {
 	bool link = fault_of_link(p->fault);
-	struct wire *w = some_wire(link);
+	struct wire *w = some_wire(p, link);
 
 	if (w)
 		wire_harm(w, link ? p->side : SIM_SOURCE, fault_harm(p->fault));
@@ -207,22 +212,22 @@ static void store_harm(const struct plan *p)
 }
 
 /* Is there something to strike? */
-static bool can_strike(enum fault fault)
+static bool can_strike(const struct plan *p)
 {
 	const struct embedder *s = &embedders[SIM_SOURCE], *d = &embedders[SIM_DESTINATION];
 
-	switch (fault) {
+	switch (p->fault) {
 	case FAULT_CUT_LINK:
-	case FAULT_SILENT_LINK:
 	case FAULT_SILENT_ONE_WAY:
-	case FAULT_STALL_LINK: return some_wire(true);
+	case FAULT_STALL_LINK: return some_wire(p, true);
+	case FAULT_SILENT_LINK: return some_wire(p, true) || wire_dialling();
 	case FAULT_CUT_STREAM:
 	case FAULT_SILENT_STREAM:
-	case FAULT_STALL_STREAM: return some_wire(false);
+	case FAULT_STALL_STREAM: return some_wire(p, false);
 	case FAULT_CUT_SOME:
 	case FAULT_CUT_ALL:
 	case FAULT_SILENT_ALL:
-	case FAULT_STALL_ALL: return some_wire(true) || some_wire(false);
+	case FAULT_STALL_ALL: return some_wire(p, true) || some_wire(p, false);
 	case FAULT_STRAY: return wire_listening();
 	case FAULT_CRASH_SOURCE:
 	case FAULT_HOST_SOURCE:
@@ -242,7 +247,7 @@ static bool strike(struct plan *p)
 {
 	uint64_t until = sim_now + sim_spread(SIM_MS, 8 * SIM_S);
 
-	if (!can_strike(p->fault))
+	if (!can_strike(p))
 		return false;
 	p->done = true;
 	sim_trace("fault: %s", fault_name(p->fault));
@@ -272,13 +277,14 @@ static bool strike(struct plan *p)
 	}
 	switch (p->fault) {
 	case FAULT_STRAY: wire_stray(); break;
-	case FAULT_RESTART_DESTINATION: restart_at = sim_now + sim_spread(SIM_MS, SIM_S); /* fallthrough */
+	case FAULT_RESTART_DESTINATION:
+		restart_at = sim_now + sim_spread(SIM_MS, p->when == AT_SPOT ? 20 * SIM_MS : SIM_S); /* fallthrough */
 	case FAULT_CRASH_DESTINATION:
 	case FAULT_HOST_DESTINATION: embedder_crash(SIM_DESTINATION, p->fault == FAULT_HOST_DESTINATION); break;
 	case FAULT_CRASH_SOURCE:
 	case FAULT_HOST_SOURCE: embedder_crash(SIM_SOURCE, p->fault == FAULT_HOST_SOURCE); break;
-	case FAULT_CANCEL_SOURCE: embedders[SIM_SOURCE].cancel_at = sim_now; break;
-	case FAULT_CANCEL_DESTINATION: embedders[SIM_DESTINATION].cancel_at = sim_now; break;
+	case FAULT_CANCEL_SOURCE: embedder_cancel(SIM_SOURCE); break;
+	case FAULT_CANCEL_DESTINATION: embedder_cancel(SIM_DESTINATION); break;
 	case FAULT_LOG_FAILS: log_fails_until = until; break;
 	case FAULT_LOCK_HELD: embedder_hold_lock(SIM_SOURCE, until); break;
 	default: break;

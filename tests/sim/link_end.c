@@ -24,7 +24,7 @@ ssize_t link_read(struct conn *conn, void *buffer, size_t size)
 		return pipe_in(e)->reset_at <= sim_now ? -ECONNRESET : -EAGAIN;
 	if (s->fin)
 		return 0;
-	if (e->poisoned && size < MESSAGE_PAYLOAD) /* more: only draining before it closes */
+	if (e->poisoned && !e->parted && size < MESSAGE_PAYLOAD) /* more: only draining before it closes */
 		sim_violation("Law 7: %s read on behind a damaged frame of the link",
 			      e->side == SIM_SOURCE ? "source" : "destination");
 	uint32_t n = s->length - s->taken;
@@ -139,6 +139,7 @@ ssize_t link_write(struct conn *conn, const void *buffer, size_t size)
 
 	while (done < size) {
 		size_t length = e->offset ? size - done : frame_length(at + done);
+		e->parted |= !e->offset && (length < size || frame_type(at) == MESSAGE_REFUSE);
 		ssize_t n = write_frame(e, at + done, length);
 		if (n < 0)
 			return done ? (ssize_t)done : n;

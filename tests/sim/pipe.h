@@ -36,6 +36,7 @@ struct end {
 	bool open, shut, stream;
 	bool garbled;  /* has sent a wrong length: where its frames begin, nobody can tell any more */
 	bool poisoned; /* has read what it must not go on behind */
+	bool parted;   /* has told the other side that this is no link for it, and only reads until that one closes */
 	enum wire_harm harm;
 	/* a batch on its way */
 	const struct iovec *iov;
@@ -74,7 +75,9 @@ void pipe_take(struct end *e, struct seg *s, uint32_t n);
 /* 0, or why nothing more goes out. */
 int end_broken(struct end *e);
 struct wire *wire_new(bool link);
+/* Who waits at the door, or dials, is gone with its process. */
 void wire_door_gone(void);
+void wire_dials_gone(void);
 
 /* harm.c */
 extern const char *const harm_names[];

@@ -16,6 +16,7 @@ void wires_reset(const struct wire_habits *how)
 	memset(wires, 0, n_wires * sizeof *wires);
 	n_wires = 0;
 	wire_habits_now = *how;
+	wire_dials_gone();
 	wire_door_gone();
 }
 
@@ -116,4 +117,6 @@ void wires_side_gone(enum sim_side side, bool host)
 	}
 	if (side == SIM_DESTINATION)
 		wire_door_gone();
+	else
+		wire_dials_gone();
 }

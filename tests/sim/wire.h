@@ -41,6 +41,11 @@ void wire_harm(struct wire *w, enum sim_side from, enum wire_harm harm);
 void wire_harm_greeting(bool link, enum wire_harm harm);
 /* A connection that greets and does not belong here. */
 void wire_stray(void);
+/* A link is being dialled; and it will not be answered. */
+bool wire_dialling(void);
+void wire_lose_dials(void);
+/* Connections that nobody accepted are gone. */
+void wires_empty_backlog(void);
 /* The destination is at its door. */
 bool wire_listening(void);
 /* A process died (its host: nobody is told). */

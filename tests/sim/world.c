@@ -298,6 +298,8 @@ static void *harness_body(void *arg)
 		sim_trace("once more, with nothing in the way");
 		faults_none();
 		embedder_hold_lock(SIM_SOURCE, 0);
+		/* Who greets as a source and says no more is taken for one, for 2 s, and others are refused meanwhile. */
+		wires_empty_backlog();
 		embedder_habits.fails = embedder_habits.hangs = embedder_habits.log_fails = 0;
 		embedder_habits.param[SLUICE_TIMEOUT_MS] = 0;
 		embedder_habits.used = true;
