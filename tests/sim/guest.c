@@ -85,7 +85,7 @@ void guest_make(void)
 	guest.workload = (uint32_t)sim_below(3);
 	guest.nemesis = sim_one_in(4) ? 0 : (uint32_t)sim_spread(1, 4);
 	guest.late_writes = sim_one_in(8) ? 1 + (uint32_t)sim_below(3) : 0; /* a closing round each at most: four are allowed */
-	guest.discards = (uint32_t)sim_spread(4, 256);
+	guest.discards = (uint32_t)sim_spread(1, 128);
 	guest.running[SIM_SOURCE] = true;
 }
 
@@ -111,6 +111,8 @@ static void mark(uint32_t page, uint32_t n, bool discarded)
 	while (page >= guest.region[r].first + guest.region[r].pages)
 		r++;
 	uint64_t at = (uint64_t)(page - guest.region[r].first) * SLUICE_PAGE_SIZE;
+	if (sim_one_in(2)) /* others go on in the midst of it */
+		sim_countdown = 1 + (int)sim_below(6);
 	fiber_current->public_calls++;
 	if (discarded)
 		sluice_discarded(s, r, at, (uint64_t)n * SLUICE_PAGE_SIZE);

@@ -38,6 +38,7 @@ struct end {
 	bool poisoned; /* has read what it must not go on behind */
 	bool parted;   /* has told the other side that this is no link for it, and only reads until that one closes */
 	enum wire_harm harm;
+	bool picky; /* damage waits for a payload that has a check */
 	/* a batch on its way */
 	const struct iovec *iov;
 	int iovs;

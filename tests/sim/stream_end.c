@@ -27,7 +27,7 @@ static void damage(struct end *e, struct seg *head, const struct batch_head *bat
 {
 	uint32_t payload = batch->flags & BATCH_PAYLOAD_CHECK ? batch->payload : 0;
 
-	if (payload && sim_one_in(2)) {
+	if (payload && (e->picky || sim_one_in(2))) {
 		e->damage_at = (uint32_t)sim_below(payload) + 1;
 		return;
 	}
@@ -43,7 +43,10 @@ static void push_batch_head(struct end *e, const struct iovec *iov)
 	const struct batch_head *batch = iov->iov_base;
 	enum wire_harm harm = e->harm ? e->harm : faults_harm(false, e->side);
 
-	e->harm = HARM_NONE;
+	if (harm == HARM_DAMAGE && e->picky && !(batch->flags & BATCH_PAYLOAD_CHECK))
+		harm = HARM_NONE;
+	else
+		e->harm = HARM_NONE;
 	struct seg *s = pipe_push(e, iov->iov_base, (uint32_t)iov->iov_len, (uint32_t)iov->iov_len);
 	s->frame = batch->type;
 	if (!harm)

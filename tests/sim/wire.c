@@ -100,6 +100,7 @@ void wire_stall(struct wire *w, uint64_t until)
 void wire_harm(struct wire *w, enum sim_side from, enum wire_harm harm)
 {
 	w->end[from].harm = harm;
+	w->end[from].picky = sim_one_in(2);
 }
 
 void wires_side_gone(enum sim_side side, bool host)

@@ -111,7 +111,7 @@ static void choose_habits(void)
 	h->param[SLUICE_BANDWIDTH] = sim_one_in(10) ? sim_spread(64 << 20, 1 << 30) : 0;
 	h->param[SLUICE_DOWNTIME_LIMIT_MS] = sim_spread(1, 400);
 	h->param[SLUICE_TIMEOUT_MS] = sim_one_in(10) ? sim_spread(10, 5000) : 0;
-	h->param[SLUICE_COMPRESS] = sim_one_in(12) ? SLUICE_COMPRESS_LZ4 : SLUICE_COMPRESS_NONE;
+	h->param[SLUICE_COMPRESS] = sim_one_in(8) ? SLUICE_COMPRESS_LZ4 : SLUICE_COMPRESS_NONE;
 	h->param[SLUICE_TRACKER] = guest.marks_only ? SLUICE_TRACKER_MARKS : SLUICE_TRACKER_AUTO;
 	h->param[SLUICE_DEAD_PEER_MS] = sim_spread(500, 3000);
 	h->param[SLUICE_CALLBACK_MS] = sim_spread(500, 4000);
