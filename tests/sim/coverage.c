@@ -7,6 +7,8 @@
 
 #include "core/decide/destination.h"
 #include "core/decide/source.h"
+#include "tests/sim/embedder.h"
+#include "tests/sim/yield.h"
 
 struct spot coverage_spots[2], coverage_asked_at[2];
 static uint64_t met[2][COVERAGE_PHASES][FAULTS][MESSAGE_TYPES];
@@ -80,6 +82,12 @@ static bool has_link(const struct cell *c)
 	}
 }
 
+/* Something is said on it after that. A source that has to let know gets its ANSWER and the last word in one go. */
+static bool has_frames(const struct cell *c)
+{
+	return has_link(c) && !(c->message == MESSAGE_ANSWER && among(c->phase, BIT(SLUICE_FAILED) | BIT(SLUICE_CANCELLED)));
+}
+
 /* From WELCOME until the side gives up, is in doubt, or the guest has moved. */
 static bool has_streams(const struct cell *c)
 {
@@ -107,11 +115,11 @@ bool coverage_can_be(const struct cell *c)
 	case FAULT_CUT_LINK:
 	case FAULT_SILENT_LINK:
 	case FAULT_SILENT_ONE_WAY:
-	case FAULT_STALL_LINK:
+	case FAULT_STALL_LINK: return has_link(c);
 	case FAULT_DAMAGE_LINK:
 	case FAULT_DOUBLE_LINK:
 	case FAULT_OLD_LINK:
-	case FAULT_TEAR_LINK: return has_link(c);
+	case FAULT_TEAR_LINK: return has_frames(c);
 	case FAULT_CUT_STREAM:
 	case FAULT_SILENT_STREAM:
 	case FAULT_STALL_STREAM: return has_streams(c);
@@ -167,7 +175,8 @@ void coverage_reset(enum sim_side side)
 	coverage_spots[side] = coverage_asked_at[side] = (struct spot){ 0 };
 }
 
-static void note(enum sim_side side, enum sluice_phase phase, bool link, uint32_t taken, const struct actions *out)
+static void note(enum sim_side side, const struct input *in, enum sluice_phase phase, bool link, bool news,
+		 const struct actions *out)
 {
 	struct spot *spot = &coverage_spots[side];
 	bool stopped = spot->on && spot->phase >= SLUICE_SETUP && !spot->streams;
@@ -175,8 +184,10 @@ static void note(enum sim_side side, enum sluice_phase phase, bool link, uint32_
 	spot->on = true;
 	spot->phase = (uint8_t)phase;
 	spot->link = link;
-	if (taken)
-		spot->taken = (uint8_t)taken;
+	if (in->type == INPUT_MESSAGE && news)
+		spot->taken = (uint8_t)in->message->type;
+	if (in->type == INPUT_RESOLVE && out->n)
+		embedders[side].resolved = true;
 	for (uint32_t i = 0; i < out->n; i++) {
 		if (out->list[i].type == ACTION_SEND)
 			spot->given = (uint8_t)out->list[i].message_type;
@@ -185,6 +196,7 @@ static void note(enum sim_side side, enum sluice_phase phase, bool link, uint32_
 		stopped |= among(out->list[i].type, BIT(ACTION_STREAMS_STOP) | BIT(ACTION_UNTRACK) | BIT(ACTION_ADMIT));
 	}
 	spot->streams = phase >= SLUICE_SETUP && phase <= SLUICE_DEVICE && !stopped;
+	sim_countdown = 1; /* what is to strike there does so before anything comes of the step */
 	for (uint32_t i = 0; i < out->n; i++)
 		if (out->list[i].type == ACTION_REQUEST)
 			coverage_asked_at[side] = *spot;
@@ -193,30 +205,25 @@ static void note(enum sim_side side, enum sluice_phase phase, bool link, uint32_
 void __real_source_step(struct source *source, const struct input *input, struct actions *actions);
 void __wrap_source_step(struct source *source, const struct input *input, struct actions *actions)
 {
-	enum source_state before = source->state;
-	uint32_t landed = source->landed, taken = 0;
-	bool news;
+	const struct source before = *source;
 
 	__real_source_step(source, input, actions);
 	/* Late words change nothing; and what landed is no news after READY, though a report may come after it. */
-	news = actions->n || source->state != before || (source->landed != landed && before <= SOURCE_WAIT_READY);
-	if (input->type == INPUT_MESSAGE && news)
-		taken = input->message->type;
+	bool news = actions->n || source->state != before.state ||
+		    (source->landed != before.landed && before.state <= SOURCE_WAIT_READY);
 	bool link = source->link_up || source->state == SOURCE_DIALLING || source->state == SOURCE_REDIALLING;
-	note(SIM_SOURCE, source->phase, link && source->state != SOURCE_ENDED, taken, actions);
+	note(SIM_SOURCE, input, source->phase, link && source->state != SOURCE_ENDED, news, actions);
 }
 
 void __real_destination_step(struct destination *destination, const struct input *input, struct actions *actions);
 void __wrap_destination_step(struct destination *destination, const struct input *input, struct actions *actions)
 {
 	enum destination_state before = destination->state;
-	uint32_t taken = 0;
 
 	__real_destination_step(destination, input, actions);
-	if (input->type == INPUT_MESSAGE && (actions->n || destination->state != before))
-		taken = input->message->type;
+	bool news = actions->n || destination->state != before;
 	bool link = destination->link_up || destination->state == DESTINATION_LISTENING;
-	note(SIM_DESTINATION, destination->phase, link && destination->state != DESTINATION_ENDED, taken, actions);
+	note(SIM_DESTINATION, input, destination->phase, link && destination->state != DESTINATION_ENDED, news, actions);
 }
 
 bool coverage_spot_is(const struct spot *spot, enum sluice_phase phase, uint32_t message)

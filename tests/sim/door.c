@@ -190,7 +190,7 @@ static int refused(const struct dial *dial, int code, const char *why)
 
 static void push_greeting(struct end *e, const struct greeting *greeting)
 {
-	enum wire_harm harm = greeting_harm[e->wire->link] ? greeting_harm[e->wire->link] : faults_harm(e->wire->link, e->side);
+	enum wire_harm harm = greeting_harm[e->wire->link] ? greeting_harm[e->wire->link] : faults_harm(e->wire);
 	struct greeting g = *greeting;
 
 	greeting_harm[e->wire->link] = HARM_NONE;

@@ -14,6 +14,7 @@
 #include "tests/sim/fiber.h"
 #include "tests/sim/guest.h"
 #include "tests/sim/laws.h"
+#include "tests/sim/system.h"
 #include "tests/sim/wire.h"
 #include "tests/sim/world.h"
 
@@ -52,7 +53,7 @@ static void asked(struct embedder *e, enum sluice_request r)
 	if (fault == FAULT_CALLBACK_FAILS || (embedder_habits.fails && sim_one_in(embedder_habits.fails)))
 		a->code = -EIO;
 	if (fault == FAULT_CALLBACK_HANGS || (embedder_habits.hangs && sim_one_in(embedder_habits.hangs)))
-		a->at += sim_spread(SIM_MS, 3 * embedder_habits.param[SLUICE_CALLBACK_MS] * SIM_MS) +
+		a->at += embedder_habits.slow_ns + sim_spread(SIM_MS, 3 * embedder_habits.param[SLUICE_CALLBACK_MS] * SIM_MS) +
 			 (sim_one_in(4) ? 8 * SIM_S : 0);
 	else if (!sim_one_in(3))
 		a->at += sim_spread(US, embedder_habits.slow_ns);
@@ -152,8 +153,6 @@ static void on_event(void *opaque, const struct sluice_event *event)
 	if (event->type != SLUICE_EVENT_PHASE)
 		return;
 	e->phase = event->u.phase;
-	if (e->doubt && e->phase == SLUICE_DEVICE) /* the other side is back: what an operator said came too late */
-		e->resolved = false;
 	e->doubt = e->phase == SLUICE_IN_DOUBT;
 	struct sluice_error error;
 	sluice_get_error(e->session, &error);
@@ -310,7 +309,6 @@ static void do_due(struct embedder *e)
 		if (rc && rc != -EINVAL) /* it is in doubt no more */
 			sim_violation("%s takes no operator's word: %d", side_names[e->side], rc);
 		e->resolve = -1;
-		e->resolved = e->doubt && !rc;
 	}
 }
 
@@ -428,7 +426,7 @@ void embedder_start(enum sim_side side)
 void embedder_cancel(enum sim_side side)
 {
 	embedders[side].cancel_at = sim_now;
-	fiber_wake_pollers(sluice_event_fd(embedders[side].session));
+	system_fd_ring(sluice_event_fd(embedders[side].session));
 }
 
 void embedder_crash(enum sim_side side, bool host)

@@ -28,7 +28,7 @@ struct embedder {
 	bool may_drop; /* a guest that it was given: a callback failed */
 	uint64_t close_at, cancel_at;
 	int resolve;   /* operator: -1 nothing, 0 discard, 1 run */
-	bool resolved; /* was told so, and that was not too late */
+	bool resolved; /* was told so, and it took effect */
 	uint32_t pauses;
 };
 
@@ -36,6 +36,7 @@ struct embedder {
 struct embedder_habits {
 	uint64_t param[SLUICE_REMEMBER_MS + 1];
 	uint64_t slow_ns;      /* callbacks take up to so long */
+	uint64_t patience_ns;  /* an operator watches a doubt for so long */
 	uint32_t fails, hangs; /* one callback in so many; 0: none */
 	uint32_t log_fails;    /* one call of the dirty log's */
 	bool lock;

@@ -85,6 +85,10 @@ void faults_add(const struct plan *plan)
 {
 	plans[n_plans++] = *plan;
 	n_at_spots += plan->when == AT_SPOT;
+	if (plan->when == AT_SPOT)
+		sim_trace("planned: %s where the %s is in phase %s with %s", fault_name(plan->fault),
+			  plan->at_side == SIM_SOURCE ? "source" : "destination", sluice_phase_name(plan->phase),
+			  plan->message ? message_name(plan->message) : "nothing");
 }
 
 static void plan_any(void)
@@ -128,6 +132,11 @@ uint32_t faults_planned(void)
 	return n_plans;
 }
 
+bool faults_missed(void)
+{
+	return n_plans && plans[n_plans - 1].when == AT_SPOT && !plans[n_plans - 1].done;
+}
+
 bool faults_pending(void)
 {
 	return restart_at != FIBER_FOREVER;
@@ -162,13 +171,15 @@ static struct wire *some_wire(const struct plan *p, bool link)
 }
 
 /* Returns whom it touches. */
-static uint32_t all_wires(enum fault fault, uint64_t until)
+static uint32_t all_wires(const struct plan *p, uint64_t until)
 {
+	enum fault fault = p->fault;
+	const struct wire *sure = some_wire(p, true) ? some_wire(p, true) : some_wire(p, false);
 	uint32_t sides = 0;
 
 	for (uint32_t i = 0; i < wires_count(); i++) {
 		struct wire *w = wires_get(i);
-		if (!wire_open(w) || (fault == FAULT_CUT_SOME && sim_one_in(2)))
+		if (!wire_open(w) || (fault == FAULT_CUT_SOME && w != sure && sim_one_in(2)))
 			continue;
 		sides |= coverage_whose(w);
 		if (fault == FAULT_CUT_ALL || fault == FAULT_CUT_SOME)
@@ -220,7 +231,7 @@ static bool can_strike(const struct plan *p)
 	case FAULT_CUT_LINK:
 	case FAULT_SILENT_ONE_WAY:
 	case FAULT_STALL_LINK: return some_wire(p, true);
-	case FAULT_SILENT_LINK: return some_wire(p, true) || wire_dialling();
+	case FAULT_SILENT_LINK: return some_wire(p, true) || (wire_dialling() && p->at_side == SIM_SOURCE);
 	case FAULT_CUT_STREAM:
 	case FAULT_SILENT_STREAM:
 	case FAULT_STALL_STREAM: return some_wire(p, false);
@@ -242,10 +253,16 @@ static bool can_strike(const struct plan *p)
 	}
 }
 
+static void start_again(const struct plan *p)
+{
+	restart_at = sim_now + (p->when == AT_SPOT ? sim_spread(10 * US, 10 * SIM_MS) : sim_spread(SIM_MS, SIM_S));
+	fiber_wake(&restart_at);
+}
+
 /* Returns whether it was done. May not return at all where a side kills itself. */
 static bool strike(struct plan *p)
 {
-	uint64_t until = sim_now + sim_spread(SIM_MS, 8 * SIM_S);
+	uint64_t until = sim_now + sim_spread(p->when == AT_SPOT ? SIM_S : SIM_MS, 8 * SIM_S);
 
 	if (!can_strike(p))
 		return false;
@@ -263,7 +280,7 @@ static bool strike(struct plan *p)
 	case FAULT_CUT_SOME:
 	case FAULT_CUT_ALL:
 	case FAULT_SILENT_ALL:
-	case FAULT_STALL_ALL: coverage_met(p->fault, all_wires(p->fault, until)); return true;
+	case FAULT_STALL_ALL: coverage_met(p->fault, all_wires(p, until)); return true;
 	case FAULT_CUT_LINK:
 	case FAULT_CUT_STREAM:
 	case FAULT_SILENT_LINK:
@@ -277,8 +294,7 @@ static bool strike(struct plan *p)
 	}
 	switch (p->fault) {
 	case FAULT_STRAY: wire_stray(); break;
-	case FAULT_RESTART_DESTINATION:
-		restart_at = sim_now + sim_spread(SIM_MS, p->when == AT_SPOT ? 20 * SIM_MS : SIM_S); /* fallthrough */
+	case FAULT_RESTART_DESTINATION: start_again(p); /* fallthrough */
 	case FAULT_CRASH_DESTINATION:
 	case FAULT_HOST_DESTINATION: embedder_crash(SIM_DESTINATION, p->fault == FAULT_HOST_DESTINATION); break;
 	case FAULT_CRASH_SOURCE:
@@ -312,23 +328,20 @@ void faults_at_step(void)
 {
 	for (uint32_t i = 0; n_at_spots && i < n_plans; i++) {
 		struct plan *p = &plans[i];
-		if (!is_there(p) || fault_harm(p->fault))
-			continue;
-		if (p->steps)
-			p->steps--;
-		else
+		if (is_there(p) && !fault_harm(p->fault))
 			(void)strike(p);
 	}
 }
 
-enum wire_harm faults_harm(bool link, enum sim_side from)
+enum wire_harm faults_harm(const struct wire *w)
 {
-	(void)from;
-	for (uint32_t i = 0; i < n_plans; i++)
-		if (is_there(&plans[i]) && fault_harm(plans[i].fault) && fault_of_link(plans[i].fault) == link) {
-			plans[i].done = true;
-			return fault_harm(plans[i].fault);
-		}
+	for (uint32_t i = 0; n_at_spots && i < n_plans; i++) {
+		struct plan *p = &plans[i];
+		if (!is_there(p) || !fault_harm(p->fault) || !may_strike(p, fault_of_link(p->fault), w))
+			continue;
+		p->done = true;
+		return fault_harm(p->fault);
+	}
 	return HARM_NONE;
 }
 
@@ -369,7 +382,7 @@ void *faults_body(void *arg)
 		} else if (restart_at < next) {
 			next = restart_at;
 		}
-		fiber_sleep(next > sim_now ? next - sim_now : 1);
+		(void)fiber_block(&restart_at, next > sim_now ? next : sim_now + 1, NULL);
 	}
 	return NULL;
 }

@@ -57,7 +57,6 @@ struct plan {
 	enum sim_side at_side;
 	enum sluice_phase phase;
 	uint32_t message;
-	uint32_t steps; /* that pass there before it strikes */
 	bool done;
 };
 
@@ -72,6 +71,8 @@ void faults_none(void);
 void faults_add(const struct plan *plan);
 /* How many are planned. */
 uint32_t faults_planned(void);
+/* The last one planned is to strike at a spot, and that was not come to. */
+bool faults_missed(void);
 /* Restarts that were promised and have not happened. */
 bool faults_pending(void);
 void *faults_body(void *arg);
@@ -80,8 +81,8 @@ enum { FAULTS_BATCH = 200 };
 void faults_at_frame(uint32_t type, int stage);
 /* Between two steps of any thread. May not return: it may be its side that dies. */
 void faults_at_step(void);
-/* What is done to a frame, batch or greeting that `from` begins to send, where the wire has nothing in store for it. */
-enum wire_harm faults_harm(bool link, enum sim_side from);
+/* What is done to a frame, batch or greeting that is about to be sent, where the wire has nothing in store for it. */
+enum wire_harm faults_harm(const struct wire *w);
 /* What becomes of what a side was asked for: FAULTS: nothing. */
 enum fault faults_of_request(enum sim_side side);
 bool faults_log_fails(void);

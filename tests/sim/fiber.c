@@ -87,6 +87,11 @@ void fibers_reset(const struct fiber_habits *how)
 	sim_countdown = 1;
 }
 
+void fibers_hesitate(void)
+{
+	habits.freeze = 8 + (uint32_t)sim_below(24);
+}
+
 static void unblock_late(void)
 {
 	uint64_t earliest = FIBER_FOREVER;

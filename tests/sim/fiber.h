@@ -40,6 +40,8 @@ struct fiber_habits {
 	uint64_t step_ns; /* a step takes up to so long */
 };
 void fibers_reset(const struct fiber_habits *habits);
+/* From here on fibers are left alone far more often. */
+void fibers_hesitate(void);
 struct fiber *fiber_start(enum sim_side side, const char *name, void *(*body)(void *arg), void *arg);
 /* Give all of a side up, at once; the current fiber too, if it is one of them (then this does not return). */
 void fiber_kill_side(enum sim_side side);

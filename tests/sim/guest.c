@@ -89,6 +89,14 @@ void guest_make(void)
 	guest.running[SIM_SOURCE] = true;
 }
 
+void guest_write_much(void)
+{
+	guest.writes_left = 2000;
+	guest.wait_ns = 2 * US;
+	guest.burst = 4;
+	guest.workload = 0;
+}
+
 void guest_prepare_destination(bool used)
 {
 	for (uint32_t p = 0; p < guest.pages; p++)

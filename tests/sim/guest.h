@@ -54,6 +54,8 @@ static inline uint64_t *guest_page(enum sim_side side, uint32_t page)
 
 /* A guest of the seed's choice, running at the source. */
 void guest_make(void);
+/* One that writes as fast and as long as any. */
+void guest_write_much(void);
 /* What lies in the destination's memory before: nothing, or old things. */
 void guest_prepare_destination(bool used);
 /* The vCPU that writes; a fiber. */

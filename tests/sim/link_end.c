@@ -114,8 +114,8 @@ static ssize_t write_frame(struct end *e, const unsigned char *buffer, size_t si
 		world_frame_begins(e->wire, e->side, e->out_type);
 		if (end_broken(e))
 			return -ECONNRESET;
-		if (!e->harm && !e->wire->stray)
-			e->harm = faults_harm(true, e->side);
+		if (!e->harm)
+			e->harm = faults_harm(e->wire);
 		if (e->harm)
 			return write_harmed(e, buffer, n);
 	}

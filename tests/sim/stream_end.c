@@ -41,7 +41,9 @@ static void damage(struct end *e, struct seg *head, const struct batch_head *bat
 static void push_batch_head(struct end *e, const struct iovec *iov)
 {
 	const struct batch_head *batch = iov->iov_base;
-	enum wire_harm harm = e->harm ? e->harm : faults_harm(false, e->side);
+	if (!e->harm)
+		e->harm = faults_harm(e->wire);
+	enum wire_harm harm = e->harm;
 
 	if (harm == HARM_DAMAGE && e->picky && !(batch->flags & BATCH_PAYLOAD_CHECK))
 		harm = HARM_NONE;

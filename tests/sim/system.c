@@ -166,6 +166,12 @@ void system_fd_close(int fd)
 	fds[fd - SYSTEM_FD_FIRST].kind = FD_FREE;
 }
 
+void system_fd_ring(int fd)
+{
+	fds[fd - SYSTEM_FD_FIRST].count++;
+	fiber_wake_pollers(fd);
+}
+
 int __wrap_eventfd(unsigned count, int flags)
 {
 	(void)flags;

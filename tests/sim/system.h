@@ -8,3 +8,5 @@ void system_reset(void);
 int system_fd_conn(void *conn);
 int system_fd_door(void *door);
 void system_fd_close(int fd);
+/* Who polls an eventfd looks up. */
+void system_fd_ring(int fd);
