@@ -10,7 +10,7 @@
 SETUP_BUILD=(meson ninja-build pkg-config gcc libc6-dev liburing-dev libnuma-dev liblz4-dev libxxhash-dev libjansson-dev python3)
 # To build and run the tests besides.
 # shellcheck disable=SC2034  # for who sources this
-SETUP_TESTS=(g++ clang libclang-rt-14-dev clang-format libcunit1-dev iproute2 spin valgrind shellcheck)
+SETUP_TESTS=(g++ patch clang libclang-rt-14-dev clang-format libcunit1-dev iproute2 spin valgrind shellcheck)
 
 setup_fail() {
 	printf '%s: %s\n' "$(basename "$0")" "$1" >&2

@@ -99,7 +99,9 @@ static void plan_any(void)
 					 MESSAGE_GO,         MESSAGE_GO,         MESSAGE_RUNNING,    MESSAGE_RUNNING,
 					 MESSAGE_NEVER,      MESSAGE_DONE,       MESSAGE_CANCEL,     MESSAGE_HEARTBEAT,
 					 MESSAGE_BYE };
-	struct plan p = { .fault = (enum fault)sim_below(FAULT_CALLBACK_FAILS), .side = (enum sim_side)sim_below(2), .nth = 1 };
+	struct plan p = { .fault = sim_one_in(8) ? FAULT_DAMAGE_STREAM : (enum fault)sim_below(FAULT_CALLBACK_FAILS),
+			  .side = (enum sim_side)sim_below(2),
+			  .nth = 1 };
 
 	if (sim_one_in(4)) {
 		p.at = sim_now + sim_spread(10 * US, 1000 * SIM_MS);

@@ -109,6 +109,14 @@ static void unblock_late(void)
 	next_deadline = earliest;
 }
 
+/* Any of the bits. */
+static uint64_t one_of(uint64_t bits)
+{
+	for (uint64_t k = sim_below((uint64_t)__builtin_popcountll(bits)); k; k--)
+		bits &= bits - 1;
+	return bits & -bits;
+}
+
 static struct fiber *pick(void)
 {
 	for (;;) {
@@ -126,15 +134,14 @@ static struct fiber *pick(void)
 		uint64_t left = runnable;
 		/* Somebody lags behind, for a while: so that all others get far between two atomics of his. */
 		if (habits.lag && sim_one_in(habits.lag))
-			laggard = 1ull << sim_below(FIBERS / 2);
+			laggard = one_of(used);
 		if (left & laggard && sim_one_in(32)) {
 			left &= laggard;
 			sim_countdown = 1 + (int)sim_below(128);
 		} else if (left & ~laggard) {
 			left &= ~laggard;
 		}
-		for (uint64_t k = sim_below((uint64_t)__builtin_popcountll(left)); k; k--)
-			left &= left - 1;
+		left = one_of(left);
 		struct fiber *f = &fibers[__builtin_ctzll(left)];
 		if (!habits.freeze || !f->library || !sim_one_in(habits.freeze))
 			return f;
@@ -142,8 +149,8 @@ static struct fiber *pick(void)
 		f->on = NULL;
 		f->n_fds = 0;
 		f->until = sim_now + sim_spread(1 * US, habits.freeze_ns);
-		runnable &= ~(left & -left);
-		blocked |= left & -left;
+		runnable &= ~left;
+		blocked |= left;
 		if (f->until < next_deadline)
 			next_deadline = f->until;
 	}

@@ -214,7 +214,9 @@ bool goal_plan(uint64_t seed)
 	struct cell c = goal_of(seed / 2);
 	plan_way(&c);
 	plan_at(&c);
-	if (sim_one_in(fault_harm(c.fault) ? 2 : 4)) /* so that it may strike in the midst of what otherwise is one go */
+	if (sim_one_in(fault_harm(c.fault) || c.fault == FAULT_LOG_FAILS
+			       ? 2
+			       : 4)) /* so that it may strike in the midst of what otherwise is one go */
 		fibers_hesitate();
 	/* Nothing else is to go wrong on the way, and who is over stays for a while. */
 	embedder_habits.fails = embedder_habits.hangs = embedder_habits.log_fails = 0;

@@ -31,8 +31,10 @@ static void damage(struct end *e, struct seg *head, const struct batch_head *bat
 		e->damage_at = (uint32_t)sim_below(payload) + 1;
 		return;
 	}
-	uint32_t whole = head->length > sizeof *batch && sim_one_in(2) ? sizeof *batch : 0;
-	harm_flip(head->data + whole, head->length - whole);
+	if (batch->extents && sim_one_in(2)) /* nothing but the check protects the lower bits of a page's number */
+		harm_flip(head->data + sizeof *batch + sim_below(batch->extents) * sizeof(struct extent), 2);
+	else
+		harm_flip(head->data, head->length);
 	/* More extents than there are: what follows is read as such before the check can tell. */
 	head->poison = ((const struct batch_head *)(const void *)head->data)->extents <= batch->extents;
 }
@@ -47,7 +49,7 @@ static void push_batch_head(struct end *e, const struct iovec *iov)
 
 	if (harm == HARM_DAMAGE && e->picky && !(batch->flags & BATCH_PAYLOAD_CHECK))
 		harm = HARM_NONE;
-	else
+	else if (harm != HARM_DAMAGE || sim_one_in(4)) /* damage seldom comes alone */
 		e->harm = HARM_NONE;
 	struct seg *s = pipe_push(e, iov->iov_base, (uint32_t)iov->iov_len, (uint32_t)iov->iov_len);
 	s->frame = batch->type;

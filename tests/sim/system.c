@@ -99,8 +99,11 @@ int __wrap_pthread_mutex_unlock(pthread_mutex_t *m)
 void bell_ring(struct bell *bell)
 {
 	atomic_fetch_add_explicit(&bell->rings, 1, memory_order_seq_cst);
-	if (fiber_current)
-		fiber_wake(bell);
+	if (!fiber_current)
+		return;
+	fiber_wake(bell);
+	if (sim_one_in(2)) /* who wakes another may lose its core to it, soon */
+		sim_countdown = 1 + (int)sim_below(4);
 }
 
 int bell_wait(struct bell *bell, uint32_t key, uint64_t deadline_ns, struct waiter *waiter, const char *what)

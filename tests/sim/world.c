@@ -134,7 +134,7 @@ static void choose_habits(void)
 static void choose_pace(void)
 {
 	struct fiber_habits f = { .run = (uint32_t)sim_spread(2, 200),
-				  .freeze = sim_one_in(2) ? 0 : (uint32_t)sim_spread(20, 2000),
+				  .freeze = sim_one_in(2) ? 0 : (uint32_t)sim_spread(8, 2000),
 				  .freeze_ns = sim_spread(10 * US, 20 * SIM_MS),
 				  .lag = sim_one_in(2) ? 0 : (uint32_t)sim_spread(20, 1000),
 				  .step_ns = sim_spread(100, 20 * US) };
