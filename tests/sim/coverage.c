@@ -8,6 +8,7 @@
 #include "core/decide/destination.h"
 #include "core/decide/source.h"
 #include "tests/sim/embedder.h"
+#include "tests/sim/world.h"
 #include "tests/sim/yield.h"
 
 struct spot coverage_spots[2], coverage_asked_at[2];
@@ -24,12 +25,13 @@ enum { NOTHING = 1 };
 static const uint32_t spots_of[2][COVERAGE_PHASES] = {
 	[SIM_SOURCE] = {
 		[SLUICE_SETUP] = NOTHING | M(HELLO) | M(WELCOME) | M(STREAMS_UP),
-		[SLUICE_ACTIVE] = M(HELLO) | M(STREAMS_UP) | M(LANDED),
+		[SLUICE_ACTIVE] = M(HELLO) | M(STREAMS_UP) | M(LANDED) | M(CANCEL),
+		[SLUICE_PRE_SWITCHOVER] = M(HELLO) | M(LANDED) | M(CANCEL),
 		[SLUICE_DEVICE] = M(HELLO) | M(LANDED) | M(SWITCHOVER) | M(READY) | M(GO) | M(ANSWER) | M(NEVER) | M(CANCEL) | M(BYE),
 		[SLUICE_COMPLETED] = M(READY) | M(GO) | M(ANSWER) | M(RUNNING) | M(DONE) | M(BYE),
-		[SLUICE_CANCELLING] = M(LANDED) | M(READY) | M(CANCEL) | M(NEVER) | M(BYE),
-		[SLUICE_CANCELLED] = NOTHING | M(WELCOME) | M(REFUSE) | M(STREAMS_UP) | M(LANDED) | M(READY) | M(ANSWER) | M(NEVER) |
-				     M(CANCEL) | M(BYE),
+		[SLUICE_CANCELLING] = M(LANDED) | M(SWITCHOVER) | M(READY) | M(CANCEL),
+		[SLUICE_CANCELLED] = NOTHING | M(WELCOME) | M(REFUSE) | M(STREAMS_UP) | M(LANDED) | M(SWITCHOVER) | M(READY) |
+				     M(ANSWER) | M(NEVER) | M(CANCEL) | M(BYE),
 		[SLUICE_FAILED] = NOTHING | M(HELLO) | M(WELCOME) | M(REFUSE) | M(STREAMS_UP) | M(LANDED) | M(SWITCHOVER) | M(READY) |
 				  M(GO) | M(ANSWER) | M(NEVER) | M(CANCEL) | M(BYE),
 		[SLUICE_IN_DOUBT] = M(READY) | M(GO) | M(ANSWER) | M(REFUSE),
@@ -53,11 +55,12 @@ static bool among(uint32_t message, uint32_t messages)
 	return messages & BIT(message);
 }
 
-/* Something is asked of the embedder only to begin with, once the guest stands still, and where an operator spoke. */
+/* Something is asked of the embedder only to begin with, once the guest is to stand still, and where an operator spoke. */
 static bool asks(const struct cell *c)
 {
 	if (c->side == SIM_SOURCE)
-		return (c->phase == SLUICE_DEVICE && !among(c->message, M(GO) | M(ANSWER))) || c->phase == SLUICE_CANCELLING ||
+		return (c->phase == SLUICE_ACTIVE && c->message != MESSAGE_STREAMS_UP) || c->phase == SLUICE_PRE_SWITCHOVER ||
+		       (c->phase == SLUICE_DEVICE && !among(c->message, M(GO) | M(ANSWER))) || c->phase == SLUICE_CANCELLING ||
 		       c->phase == SLUICE_IN_DOUBT;
 	return (c->phase == SLUICE_INCOMING || c->phase == SLUICE_DEVICE || c->phase == SLUICE_IN_DOUBT) &&
 	       !among(c->message, M(REFUSE) | M(CANCEL) | M(NEVER) | M(RUNNING));
@@ -73,8 +76,8 @@ static bool has_link(const struct cell *c)
 	case SLUICE_CANCELLED:
 	case SLUICE_FAILED: /* it lets the other side know */
 		if (source)
-			return among(c->message, M(LANDED) | M(READY) | M(ANSWER) | M(CANCEL)) ||
-			       (c->phase == SLUICE_FAILED && among(c->message, M(SWITCHOVER) | M(GO)));
+			return among(c->message, M(LANDED) | M(SWITCHOVER) | M(READY) | M(ANSWER) | M(CANCEL)) ||
+			       (c->phase == SLUICE_FAILED && c->message == MESSAGE_GO);
 		return among(c->message, M(NEVER) | M(CANCEL)) ||
 		       (c->phase == SLUICE_FAILED && among(c->message, M(SWITCHOVER) | M(GO)));
 	case SLUICE_IN_DOUBT: return source; /* it is the source that dials */
@@ -98,7 +101,7 @@ static bool has_streams(const struct cell *c)
 /* Something is sent on a stream: greetings, and then batches until SWITCHOVER says that there are no more. */
 static bool has_batches(const struct cell *c)
 {
-	if (!has_streams(c) || c->message == MESSAGE_SWITCHOVER)
+	if (!has_streams(c) || c->message == MESSAGE_SWITCHOVER || c->phase == SLUICE_PRE_SWITCHOVER)
 		return false;
 	if (c->side == SIM_DESTINATION)
 		return c->phase != SLUICE_DEVICE;
@@ -189,8 +192,10 @@ static void note(enum sim_side side, const struct input *in, enum sluice_phase p
 	if (in->type == INPUT_RESOLVE && out->n)
 		embedders[side].resolved = true;
 	for (uint32_t i = 0; i < out->n; i++) {
-		if (out->list[i].type == ACTION_SEND)
+		if (out->list[i].type == ACTION_SEND) {
 			spot->given = (uint8_t)out->list[i].message_type;
+			world_given(side, spot->given);
+		}
 		if (out->list[i].type == ACTION_ADMIT)
 			spot->given = MESSAGE_ANSWER;
 		stopped |= among(out->list[i].type, BIT(ACTION_STREAMS_STOP) | BIT(ACTION_UNTRACK) | BIT(ACTION_ADMIT));

@@ -158,6 +158,9 @@ static void on_event(void *opaque, const struct sluice_event *event)
 	sluice_get_error(e->session, &error);
 	sim_trace("%s: phase %s%s%s", side_names[e->side], sluice_phase_name(e->phase), error.code ? ": " : "", error.text);
 	laws_phase(e->side, e->phase);
+	e->continue_at = FIBER_FOREVER;
+	if (e->phase == SLUICE_PRE_SWITCHOVER && !embedder_habits.never_continues)
+		e->continue_at = sim_now + sim_spread(US, embedder_habits.slow_ns);
 	/* A session that is over may stay for a peer in doubt, or be closed soon. */
 	if (e->phase == SLUICE_COMPLETED)
 		e->close_at = sim_now + (e->side == SIM_SOURCE || sim_one_in(2) ? sim_spread(US, 300 * SIM_MS) : 10 * SIM_S);
@@ -231,6 +234,13 @@ static void on_load(void *opaque, const struct sluice_section *sections, size_t 
 	asked(opaque, SLUICE_LOAD);
 }
 
+static void on_throttle(void *opaque, uint32_t percent)
+{
+	(void)opaque;
+	sim_trace("source: the guest is slowed down by %u %%", percent);
+	guest.throttle = percent;
+}
+
 static int on_lock(void *opaque, uint64_t until)
 {
 	struct embedder *e = opaque;
@@ -270,6 +280,7 @@ static uint64_t next_due(const struct embedder *e)
 {
 	uint64_t at = e->close_at < e->cancel_at ? e->close_at : e->cancel_at;
 
+	at = e->continue_at < at ? e->continue_at : at;
 	for (int i = 1; i <= SLUICE_RESUME; i++)
 		if (e->answers[i].due && e->answers[i].at < at)
 			at = e->answers[i].at;
@@ -303,6 +314,11 @@ static void do_due(struct embedder *e)
 		int rc = CALL(sluice_cancel(e->session));
 		sim_trace("%s: cancel: %d", side_names[e->side], rc);
 	}
+	if (e->continue_at <= sim_now) {
+		e->continue_at = FIBER_FOREVER;
+		int rc = CALL(sluice_continue(e->session));
+		sim_trace("%s: continue: %d", side_names[e->side], rc);
+	}
 	if (e->resolve >= 0) {
 		sim_trace("%s: the operator says %s", side_names[e->side], e->resolve ? "run" : "discard");
 		int rc = CALL(sluice_resolve(e->session, e->resolve));
@@ -322,6 +338,7 @@ static const struct sluice_ops ops = {
 	.load = on_load,
 	.release = on_release,
 	.acquire = on_acquire,
+	.throttle = on_throttle,
 };
 
 static bool open_session(struct embedder *e)
@@ -417,6 +434,7 @@ void embedder_start(enum sim_side side)
 				.crashed_ever = crashed_ever,
 				.close_at = FIBER_FOREVER,
 				.cancel_at = FIBER_FOREVER,
+				.continue_at = FIBER_FOREVER,
 				.resolve = -1 };
 	big_lock[side].holder = NULL;
 	coverage_reset(side);

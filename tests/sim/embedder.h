@@ -26,7 +26,7 @@ struct embedder {
 	struct answer answers[SLUICE_RESUME + 1];
 	bool resume_failed;
 	bool may_drop; /* a guest that it was given: a callback failed */
-	uint64_t close_at, cancel_at;
+	uint64_t close_at, cancel_at, continue_at;
 	int resolve;   /* operator: -1 nothing, 0 discard, 1 run */
 	bool resolved; /* was told so, and it took effect */
 	uint32_t pauses;
@@ -40,7 +40,8 @@ struct embedder_habits {
 	uint32_t fails, hangs; /* one callback in so many; 0: none */
 	uint32_t log_fails;    /* one call of the dirty log's */
 	bool lock;
-	bool used; /* the destination's memory is */
+	bool never_continues; /* once held before the switchover */
+	bool used;            /* the destination's memory is */
 	uint32_t sections, section_bytes;
 };
 

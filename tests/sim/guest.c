@@ -189,7 +189,8 @@ void *guest_body(void *arg)
 {
 	(void)arg;
 	while (guest.writes_left) {
-		(void)fiber_block(&guest, sim_now + (guest.running[SIM_SOURCE] ? sim_spread(500, guest.wait_ns) : SIM_MS), NULL);
+		uint64_t wait_ns = sim_spread(500, guest.wait_ns) * 100 / (100 - guest.throttle);
+		(void)fiber_block(&guest, sim_now + (guest.running[SIM_SOURCE] ? wait_ns : SIM_MS), NULL);
 		for (uint32_t i = 0; i < guest.burst && guest.writes_left && guest.running[SIM_SOURCE]; i++) {
 			guest.writes_left--;
 			if (sim_one_in(guest.target ? 2 : guest.discards))

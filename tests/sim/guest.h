@@ -39,6 +39,7 @@ struct guest {
 	uint32_t target;               /* the page after this one is being claimed: a good time to write it; 0: none */
 	uint32_t nemesis;              /* one claim in so many; 0: none */
 	uint32_t hot, burst, workload, next, discards;
+	uint32_t throttle;    /* percent of the time that it may not run */
 	uint32_t late_writes; /* by a writer that pause leaves behind for a while */
 };
 

@@ -87,7 +87,7 @@ static ssize_t write_harmed(struct end *e, const unsigned char *frame, uint32_t 
 		struct seg *twice = pipe_push(e, frame, n, n);
 		twice->poison = !e->garbled;
 	}
-	world_frame_written(e->wire, e->side, type);
+	world_frame_written(e->side, type);
 	return n;
 }
 
@@ -126,7 +126,7 @@ static ssize_t write_frame(struct end *e, const unsigned char *buffer, size_t si
 	if (e->offset)
 		return n;
 	s->frame = e->out_type;
-	world_frame_written(e->wire, e->side, e->out_type);
+	world_frame_written(e->side, e->out_type);
 	return n;
 }
 

@@ -55,12 +55,18 @@ static const char *arrow(enum sim_side side)
 	return side == SIM_SOURCE ? "source ->" : "destination ->";
 }
 
+void world_given(enum sim_side side, uint32_t type)
+{
+	if (side == SIM_SOURCE && type == MESSAGE_SWITCHOVER)
+		guest_keep_final();
+	if (side == SIM_SOURCE && type == MESSAGE_GO)
+		laws_go_sent();
+}
+
 void world_frame_begins(const struct wire *w, enum sim_side side, uint32_t type)
 {
 	bool ours = wire_id(w) >= watch.first_wire; /* not of an earlier attempt */
 
-	if (ours && type == MESSAGE_SWITCHOVER)
-		guest_keep_final();
 	if (ours && side == SIM_DESTINATION && type == MESSAGE_RUNNING)
 		laws_running_sent();
 	if (ours && side == SIM_DESTINATION && type == MESSAGE_NEVER)
@@ -68,14 +74,10 @@ void world_frame_begins(const struct wire *w, enum sim_side side, uint32_t type)
 	faults_at_frame(type, FRAME_BEGINS);
 }
 
-void world_frame_written(const struct wire *w, enum sim_side side, uint32_t type)
+void world_frame_written(enum sim_side side, uint32_t type)
 {
-	bool ours = wire_id(w) >= watch.first_wire; /* not of an earlier attempt */
-
 	if (type != MESSAGE_HEARTBEAT)
 		sim_trace("%s %s", arrow(side), message_name(type));
-	if (ours && side == SIM_SOURCE && type == MESSAGE_GO)
-		laws_go_sent();
 	faults_at_frame(type, FRAME_WRITTEN);
 }
 
@@ -119,6 +121,8 @@ static void choose_habits(void)
 	h->param[SLUICE_CALLBACK_MS] = sim_spread(500, 4000);
 	h->param[SLUICE_CONNECT_MS] = sim_spread(200, 2000);
 	h->param[SLUICE_MAX_STATE] = 8 << 20;
+	h->param[SLUICE_THROTTLE_MAX] = sim_one_in(4) ? sim_below(100) : 0;
+	h->param[SLUICE_HOLD] = sim_one_in(4);
 	h->param[SLUICE_REMEMBER_MS] = sim_one_in(4) ? 0 : sim_spread(100, 10000);
 	h->patience_ns = sim_spread(SIM_MS, sim_one_in(2) ? 200 * SIM_MS : 20 * SIM_S);
 	h->slow_ns = sim_spread(10 * US, 100 * SIM_MS);
@@ -126,6 +130,7 @@ static void choose_habits(void)
 	h->hangs = sim_one_in(8) ? 4 : 0;
 	h->log_fails = sim_one_in(8) ? (uint32_t)sim_spread(1, 16) : 0;
 	h->lock = sim_one_in(2);
+	h->never_continues = h->param[SLUICE_HOLD] && sim_one_in(16);
 	h->used = sim_one_in(4);
 	h->sections = sim_one_in(3) ? 0 : 1 + (uint32_t)sim_below(3);
 	h->section_bytes = (uint32_t)sim_spread(1, sim_one_in(40) ? GUEST_STATE : 2000);
@@ -257,6 +262,8 @@ static void check_end(bool clean)
 	if (laws_go_has_come() && d->phase == SLUICE_FAILED && !d->crashed_ever && !d->may_drop && !d->resume_failed &&
 	    !d->resolved)
 		sim_violation("Law 5: the destination was given the guest and dropped it");
+	if (guest.throttle && !s->crashed_ever)
+		sim_violation("Law 9: the migration is over and the guest is slowed down by %u %% still", guest.throttle);
 	if (clean && (s->phase != SLUICE_COMPLETED || d->phase != SLUICE_COMPLETED))
 		sim_violation("Law 9: nothing went wrong, but the source is %s and the destination %s",
 			      sluice_phase_name(s->phase), sluice_phase_name(d->phase));
@@ -294,7 +301,8 @@ static void *harness_body(void *arg)
 	const struct embedder_habits *h = &embedder_habits;
 
 	(void)arg;
-	bool clean = !faults_planned() && !h->fails && !h->hangs && !h->log_fails && !h->param[SLUICE_TIMEOUT_MS];
+	bool clean = !faults_planned() && !h->fails && !h->hangs && !h->log_fails && !h->never_continues &&
+		     !h->param[SLUICE_TIMEOUT_MS];
 	attempt(clean);
 	missed = faults_missed();
 	if (!missed && guest.running[SIM_SOURCE] && !embedders[SIM_SOURCE].crashed && sim_one_in(2)) {
@@ -304,6 +312,7 @@ static void *harness_body(void *arg)
 		/* Who greets as a source and says no more is taken for one, for 2 s, and others are refused meanwhile. */
 		wires_empty_backlog();
 		embedder_habits.fails = embedder_habits.hangs = embedder_habits.log_fails = 0;
+		embedder_habits.never_continues = false;
 		embedder_habits.param[SLUICE_TIMEOUT_MS] = 0;
 		embedder_habits.used = true;
 		embedders[SIM_DESTINATION].crashed = embedders[SIM_DESTINATION].host_gone = false;
