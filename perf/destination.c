@@ -106,9 +106,8 @@ static void provide_guest(void *opaque)
 	error = provide_memory(destination, &memory, why);
 	if (error)
 		goto refuse;
-	error = guest_create(&destination->settings, &memory, &destination->guest);
+	error = guest_create(&destination->settings, &memory, &destination->guest, why);
 	if (error) {
-		snprintf(why, sizeof(why), "cannot make the guest: %s", strerror(-error));
 		memory_destroy(&memory);
 		goto refuse;
 	}
@@ -280,20 +279,22 @@ static void receive(struct destination *destination)
 	struct result *result = destination->result;
 	uint64_t until = os_now_ns() + END_RUN_ON_NS;
 	uint64_t tables = os_page_table_bytes();
-	struct guest_view view;
+	struct guest_view running, view;
 	struct report report;
 	int error;
 
 	while (os_now_ns() < until)
 		loop_wait(destination->loop, until);
-	guest_park(destination->guest);
+	guest_look(destination->guest, &running);
+	result->guest_checked = guest_check(destination->guest);
 	guest_look(destination->guest, &view);
 	error = loop_run(destination->loop, verify_arrived, tell_busy, destination, &destination->cancel);
 	if (error) {
 		snprintf(result->error, RESULT_TEXT, "could not be verified: %s", strerror(-error));
 		result->exit_status = EXIT_DIFFERS;
 	}
-	result->gap_ms = (double)view.gap_ns * 1e-6;
+	result->gap_ms = (double)running.gap_ns * 1e-6;
+	result->vcpu_gap_ms = (double)running.vcpu_gap_ns * 1e-6;
 	result->pages_written = view.pages_written;
 	result->cpu_destination_s = destination->end.cpu_over_s - destination->cpu_before_s;
 	result->page_tables_bytes = tables > destination->tables_before ? tables - destination->tables_before : 0;
@@ -306,7 +307,9 @@ static void receive(struct destination *destination)
 	if (error)
 		snprintf(report.verify.first, CONTENT_TEXT, "%s", strerror(-error));
 	report.cpu_s = result->cpu_destination_s;
-	report.gap_ns = view.gap_ns;
+	report.gap_ns = running.gap_ns;
+	report.vcpu_gap_ns = running.vcpu_gap_ns;
+	report.guest_checked = result->guest_checked;
 	report.pages_written = view.pages_written;
 	report.sluice_bytes = result->sluice_bytes;
 	report.page_tables_bytes = result->page_tables_bytes;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The process guest: threads that write memory at a given pace, and a heartbeat. */
+/* A guest: what writes memory at a given pace, and beats its heart. Threads of a process, or vCPUs of a KVM virtual machine. */
 #ifndef PERF_GUEST_H
 #define PERF_GUEST_H
 
@@ -7,9 +7,11 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "perf/counts.h"
 #include "perf/memory.h"
 #include "perf/settings.h"
+
+#define GUEST_SECTIONS 40u /* of its state */
+#define GUEST_SERIAL 80u
 
 struct guest;
 
@@ -26,11 +28,23 @@ struct guest_view {
 	uint64_t beats;
 	uint64_t last_beat_ns; /* CLOCK_MONOTONIC of this host; 0: none here yet */
 	uint64_t gap_ns;       /* longest between two beats here since guest_reset_gap() */
+	uint64_t vcpu_gap_ns;  /* likewise, of the vCPU that was silent for longest; 0: vCPUs have no heartbeats of their own */
 	bool running;
+	char serial[GUEST_SERIAL]; /* the last that it wrote to its serial port, empty: it has none, or wrote nothing */
 };
 
-/* Make a guest whose threads stand still. `memory` is taken on success. 0 or negative errno. */
-int guest_create(const struct guest_settings *settings, struct memory *memory, struct guest **ret_guest);
+/* Its own dirty log, as sluice_ops has it; `opaque` is what the calls get. */
+struct guest_dirty_log {
+	void *opaque;
+	int (*start)(void *opaque);
+	int (*fetch)(void *opaque, uint32_t region, uint64_t first_page, uint64_t pages, uint64_t *bits);
+	int (*clear)(void *opaque, uint32_t region, uint64_t first_page, uint64_t pages, const uint64_t *bits);
+	void (*stop)(void *opaque);
+};
+
+/* Make a guest whose threads stand still. `memory` is taken on success. 0, or negative errno with one line. */
+int guest_create(const struct guest_settings *settings, struct memory *memory, struct guest **ret_guest,
+		 char error[SETTINGS_ERROR]);
 
 /* The guest must stand still. NULL is allowed. */
 void guest_destroy(struct guest *guest);
@@ -47,9 +61,12 @@ void guest_resume(struct guest *guest, void (*beaten)(void *opaque, uint64_t ns)
  * made, counted and marked. The guest must run. */
 void guest_pause(struct guest *guest, void (*parked)(void *opaque), void *opaque);
 
-/* Stand still, and wait for that: a page's write at most. Nothing to do if it does already. Not while
- * guest_pause() is under way. */
+/* Stand still between two writes, and wait for that. Nothing to do if it does already. Not while guest_pause() is under way. */
 void guest_park(struct guest *guest);
+
+/* guest_park(), but first let it compare its pages with its own counts, for a second at most. What it finds shows in
+ * guest_tally(). Returns how many pages it looked at; 0: this kind does not. */
+uint64_t guest_check(struct guest *guest);
 
 /* Mark all writes for this session (SLUICE_TRACKER_MARKS), NULL: for none. The guest must stand still. */
 void guest_mark_for(struct guest *guest, struct sluice *session);
@@ -64,12 +81,28 @@ void guest_forget_runs(struct guest *guest);
 
 const struct guest_settings *guest_settings_of(const struct guest *guest);
 const struct memory *guest_memory(const struct guest *guest);
-const struct counts *guest_counts(const struct guest *guest);
 
-/* The guest's own state, in sections "counts" and "vcpus". Free with guest_free_state(). The guest must stand
- * still. */
+/* Verification. The guest must stand still since guest_park() or guest_check(). */
+
+/* Whether `memory` (64-byte aligned; NULL: missing) is what this page must be; say in one line what it is instead. */
+bool guest_page_right(const struct guest *guest, uint64_t page, const void *memory);
+void guest_page_describe(const struct guest *guest, uint64_t page, const void *memory, char text[CONTENT_TEXT]);
+/* Whether none of the MEMORY_GRANULE pages from `first` on was ever written. */
+bool guest_blank(const struct guest *guest, uint64_t first);
+/* Whether the guest's counts agree with one another, and it found nothing wrong itself: a write that was counted twice or never
+ * shows here. */
+bool guest_tally(const struct guest *guest, char text[CONTENT_TEXT]);
+
+/* Whether it has a dirty log of its own. */
+bool guest_dirty_log(const struct guest *guest, struct guest_dirty_log *ret);
+
+/* The guest's own state, in sections. Free with guest_free_state(). The guest must stand still. */
 struct guest_state {
-	struct sluice_section section[2];
+	struct sluice_section section[GUEST_SECTIONS];
+	unsigned n;
+	/* the kind's */
+	void (*release)(struct guest_state *state);
+	void *data;
 	size_t mapped;
 };
 int guest_save(const struct guest *guest, struct guest_state *ret_state);

@@ -84,9 +84,15 @@ static json_t *ran_json(const struct result *r)
 
 static json_t *guest_json(const struct result *r)
 {
-	return json_pack("{s:f, s:o, s:b, s:I, s:i, s:o}", "gap_ms", r->gap_ms, "switchover_gap_ms",
-			 seconds_json(r->switchover_gap_ms), "one_clock", (int)r->one_clock, "pages_written",
-			 (json_int_t)r->pages_written, "throttle_max_percent", 0, "ran_ns", ran_json(r));
+	json_t *json = json_pack("{s:f, s:o, s:b, s:I, s:i, s:o}", "gap_ms", r->gap_ms, "switchover_gap_ms",
+				 seconds_json(r->switchover_gap_ms), "one_clock", (int)r->one_clock, "pages_written",
+				 (json_int_t)r->pages_written, "throttle_max_percent", 0, "ran_ns", ran_json(r));
+
+	if (!r->settings || r->settings->type != GUEST_KVM)
+		return json;
+	json_object_set_new(json, "vcpu_gap_ms", json_real(r->vcpu_gap_ms));
+	json_object_set_new(json, "checked_pages", json_integer((json_int_t)r->guest_checked));
+	return json;
 }
 
 static double throughput(const struct sluice_stats *s)

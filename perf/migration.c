@@ -79,7 +79,7 @@ static void save(void *opaque)
 
 	guest_free_state(&migration->state); /* of an earlier try */
 	error = guest_save(migration->guest, &migration->state);
-	for (unsigned i = 0; i < 2 && !error; i++)
+	for (unsigned i = 0; i < migration->state.n && !error; i++)
 		error = sluice_save_section(migration->end.session, &migration->state.section[i]);
 	sluice_done(migration->end.session, SLUICE_SAVE, error);
 }
@@ -112,6 +112,35 @@ static const struct sluice_ops migrating_ops = {
 	.resume = on_resume,
 	.save = on_save,
 };
+
+/* The guest's own dirty log, where it has one. Thread: sync, control. */
+static int on_log_start(void *opaque)
+{
+	struct migration *migration = opaque;
+
+	return migration->log.start(migration->log.opaque);
+}
+
+static int on_log_fetch(void *opaque, uint32_t region, uint64_t first, uint64_t pages, uint64_t *bits)
+{
+	struct migration *migration = opaque;
+
+	return migration->log.fetch(migration->log.opaque, region, first, pages, bits);
+}
+
+static int on_log_clear(void *opaque, uint32_t region, uint64_t first, uint64_t pages, const uint64_t *bits)
+{
+	struct migration *migration = opaque;
+
+	return migration->log.clear(migration->log.opaque, region, first, pages, bits);
+}
+
+static void on_log_stop(void *opaque)
+{
+	struct migration *migration = opaque;
+
+	migration->log.stop(migration->log.opaque);
+}
 
 /* A destination that takes the preparing session for a migration is not migperf: it gets no guest. */
 static void on_unwanted_pause(void *opaque)
@@ -326,13 +355,19 @@ static enum ending end_migrating(struct migration *migration)
 /* `retry`: a busy destination is no failure yet. */
 static enum ending run_session(struct migration *migration, const char *uri, bool preparing, bool retry)
 {
+	struct sluice_ops ops = preparing ? preparing_ops : migrating_ops;
 	struct result *result = migration->result;
 	enum ending ending = ENDING_OVER;
 	bool started = false;
 	int error;
 
-	error = end_open(&migration->end, preparing ? &preparing_ops : &migrating_ops, migration, migration->options,
-			 migration->loop, result->error);
+	if (!preparing && guest_dirty_log(migration->guest, &migration->log)) {
+		ops.dirty_log_start = on_log_start;
+		ops.dirty_log_fetch = on_log_fetch;
+		ops.dirty_log_clear = on_log_clear;
+		ops.dirty_log_stop = on_log_stop;
+	}
+	error = end_open(&migration->end, &ops, migration, migration->options, migration->loop, result->error);
 	if (error) {
 		result->exit_status = error == -EINVAL ? EXIT_USAGE : EXIT_FAILED;
 		return ENDING_OVER;

@@ -25,6 +25,7 @@ struct migration {
 	struct guest_settings settings;
 	struct guest *guest;
 	struct result *result;
+	struct guest_dirty_log log; /* of this session */
 
 	struct guest_state state; /* the iothread's and the worker's, in turn as the library asks */
 	_Atomic bool cancel;

@@ -31,15 +31,15 @@ static const char help[] =
 	"\n"
 	"The guest\n"
 	"  -m, --memory SIZE         its memory (1G)\n"
-	"      --guest process       what runs: threads of a process (process)\n"
+	"      --guest KIND          what runs: process: threads of a process; kvm: a KVM virtual machine (process)\n"
 	"      --backing KIND        anon, memfd, hugetlb, hugetlb:2M, hugetlb:1G (memfd)\n"
 	"      --prealloc            populate the destination's memory before the clock starts\n"
 	"      --touched PERCENT     how much of the memory was ever written (100)\n"
 	"      --fill KIND           random, zero, text: about 2:1 with lz4 (random)\n"
 	"      --dirty-rate SIZE     bytes of pages it writes per second (0)\n"
 	"      --wss SIZE            working set that it writes (all memory)\n"
-	"      --pattern KIND        seq, rand, zipf: in which order (rand)\n"
-	"      --vcpus N             threads that write (1)\n"
+	"      --pattern KIND        seq, rand, zipf, gc: in which order (rand)\n"
+	"      --vcpus N             threads or vCPUs that write (1)\n"
 	"      --seed N              of all content and order (random)\n"
 	"\n"
 	"The migration\n"
@@ -49,7 +49,8 @@ static const char help[] =
 	"      --downtime MS         downtime limit (300)\n"
 	"      --timeout S           give up after S seconds, 0: never (0)\n"
 	"      --compress KIND       none, lz4, auto (auto)\n"
-	"      --tracker KIND        where dirty bits come from: pagemap, marks, auto: marks before Linux 6.7 (auto)\n"
+	"      --tracker KIND        where dirty bits come from: pagemap, marks, kvm-log; auto: kvm-log for a KVM guest,\n"
+	"                            else pagemap, before Linux 6.7 marks (auto)\n"
 	"      --dead-peer MS        a peer not heard of for so long is dead, 500 to 60000 (3000)\n"
 	"      --in-doubt MS         wait so long for a doubt who owns the guest to end by itself (10000)\n"
 	"      --io-engine KIND      uring, plain, auto: io_uring where allowed (auto)\n"
@@ -242,9 +243,9 @@ static int take_guest_option(int option, const char *arg, struct options *o)
 	switch (option) {
 	case 'm': return take_size("-m", arg, SLUICE_PAGE_SIZE, SETTINGS_MAX_MEMORY, &guest->memory.bytes);
 	case OPT_GUEST:
-		if (!strcmp(arg, "kvm"))
-			return usage("--guest kvm is not in this version: use --guest process");
-		return take_choice("--guest", arg, (const char *const[]){ "process", NULL }, &choice);
+		result = take_choice("--guest", arg, settings_guests, &choice);
+		guest->type = (enum guest_type)choice;
+		return result;
 	case OPT_BACKING:
 		if (settings_parse_backing(arg, &guest->memory))
 			return usage("--backing %s is not known: choose one of anon, memfd, hugetlb, hugetlb:2M, hugetlb:1G",
@@ -280,13 +281,11 @@ static int take_guest_option(int option, const char *arg, struct options *o)
 
 static int take_tracker(const char *arg, struct options *o)
 {
-	static const char *const names[] = { "auto", "pagemap", "marks", NULL };
-	int choice, result;
+	static const char *const names[] = { "auto", "pagemap", "marks", "kvm-log", NULL };
+	int choice, result = take_choice("--tracker", arg, names, &choice);
 
-	if (!strncmp(arg, "kvm-", 4))
-		return usage("--tracker %s needs --guest kvm, which is not in this version: use auto, pagemap or marks", arg);
-	result = take_choice("--tracker", arg, names, &choice);
 	o->tracker = (enum sluice_tracker)choice;
+	o->tracker_name = result == GO_ON ? names[choice] : NULL;
 	return result;
 }
 
@@ -419,6 +418,23 @@ static int check_report(const struct options *o)
 	return GO_ON;
 }
 
+/* Each guest has trackers of its own; the source chooses both. */
+static int check_tracker(struct options *o)
+{
+	bool kvm = o->guest.type == GUEST_KVM;
+
+	if (o->role == ROLE_SERVER)
+		return GO_ON;
+	if (!kvm && o->tracker == SLUICE_TRACKER_LOG)
+		return usage("--tracker %s needs --guest kvm: use auto, pagemap or marks", o->tracker_name);
+	if (kvm && o->tracker == SLUICE_TRACKER_MARKS)
+		return usage("--tracker marks needs --guest process, a KVM guest marks nothing: use auto, kvm-log or pagemap");
+	/* The process guest can always mark: that is what auto comes to on kernels before 6.7. */
+	if (!kvm && o->tracker == SLUICE_TRACKER_AUTO && sluice_tracker_works(SLUICE_TRACKER_AUTO))
+		o->tracker = SLUICE_TRACKER_MARKS;
+	return GO_ON;
+}
+
 static int finish(int argc, char **argv, struct options *o)
 {
 	char error[SETTINGS_ERROR];
@@ -438,9 +454,9 @@ static int finish(int argc, char **argv, struct options *o)
 		o->count = 1;
 	if (!o->guest.wss_bytes)
 		o->guest.wss_bytes = o->guest.memory.bytes & ~(uint64_t)(SLUICE_PAGE_SIZE - 1);
-	/* The process guest can always mark: that is what auto comes to on kernels before 6.7. */
-	if (o->tracker == SLUICE_TRACKER_AUTO && o->role != ROLE_SERVER && sluice_tracker_works(SLUICE_TRACKER_AUTO))
-		o->tracker = SLUICE_TRACKER_MARKS;
+	result = check_tracker(o);
+	if (result != GO_ON)
+		return result;
 	if (settings_check(&o->guest, error))
 		return usage("%s", error);
 	result = check_uri(o);

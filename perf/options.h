@@ -32,8 +32,9 @@ struct options {
 	enum sluice_compress compress;
 	enum sluice_tracker tracker;
 	bool numa, uring, insecure, json;
-	const char *io_engine; /* "auto", "uring", "plain" */
-	const char *cpus;      /* NULL: all */
+	const char *tracker_name; /* as given, NULL: it was not */
+	const char *io_engine;    /* "auto", "uring", "plain" */
+	const char *cpus;         /* NULL: all */
 	double interval_s;
 	const char *report;      /* HTML file, NULL: none */
 	const char *source_only; /* an option given that a destination has no use for, NULL: none */

@@ -10,6 +10,8 @@
 #include "perf/pattern.h"
 
 #define ZIPF_EXPONENT 0.99
+#define GC_BURSTS 8u           /* that allocate all items */
+#define GC_STRIDE 17u          /* of a sweep: prime to the number of items mostly, so that each sweep hits others */
 #define SCATTER 1099511627791u /* a prime over 2^40, so coprime to any number of pages that fits an address space */
 
 /* Integral of x^-e, in a form that stays exact where e is near 1. */
@@ -32,10 +34,22 @@ static double density(double x)
 	return exp(-ZIPF_EXPONENT * log(x));
 }
 
+/* Writes in one burst, and in one sweep. */
+static uint64_t gc_burst(uint64_t items)
+{
+	return (items + GC_BURSTS - 1) / GC_BURSTS;
+}
+
+static uint64_t gc_sweep(uint64_t items)
+{
+	return (items + GC_STRIDE - 1) / GC_STRIDE;
+}
+
 void pattern_init(struct pattern *pattern, enum pattern_kind kind, uint64_t items)
 {
 	pattern->kind = kind;
 	pattern->items = items;
+	pattern->period = kind == PATTERN_GC ? GC_BURSTS * (gc_burst(items) + gc_sweep(items)) : items;
 	pattern->integral_first = integral(1.5) - 1;
 	pattern->integral_last = integral((double)items + 0.5);
 	pattern->shortcut = 2 - integral_inverse(integral(2.5) - density(2));
@@ -61,7 +75,7 @@ static uint64_t draw_zipf(const struct pattern *pattern, struct pattern_state *s
 
 uint64_t pattern_next(const struct pattern *pattern, struct pattern_state *state)
 {
-	uint64_t item;
+	uint64_t item, burst, in_cycle;
 
 	switch (pattern->kind) {
 	case PATTERN_SEQ:
@@ -71,6 +85,14 @@ uint64_t pattern_next(const struct pattern *pattern, struct pattern_state *state
 	case PATTERN_ZIPF:
 		/* Popular pages lie scattered, as they do in a heap. */
 		return (uint64_t)((unsigned __int128)(draw_zipf(pattern, state) - 1) * SCATTER % pattern->items);
+	case PATTERN_GC:
+		item = state->position;
+		state->position = item + 1 < pattern->period ? item + 1 : 0;
+		burst = gc_burst(pattern->items);
+		in_cycle = item % (burst + gc_sweep(pattern->items));
+		if (in_cycle < burst)
+			return (item / (burst + gc_sweep(pattern->items)) * burst + in_cycle) % pattern->items;
+		return (in_cycle - burst) * GC_STRIDE % pattern->items;
 	default: return (uint64_t)((unsigned __int128)draw(state) * pattern->items >> 64);
 	}
 }

@@ -5,22 +5,23 @@
 
 #include <stdint.h>
 
-enum pattern_kind { PATTERN_SEQ, PATTERN_RAND, PATTERN_ZIPF };
+enum pattern_kind { PATTERN_SEQ, PATTERN_RAND, PATTERN_ZIPF, PATTERN_GC };
 
 /* Set once. */
 struct pattern {
 	enum pattern_kind kind;
-	uint64_t items;
+	uint64_t items, period;                         /* period: of the position */
 	double integral_first, integral_last, shortcut; /* zipf */
 };
 
 /* Where a thread is in its sequence: guest state, it travels. */
 struct pattern_state {
 	uint64_t rng;
-	uint64_t position; /* below items */
+	uint64_t position; /* below period */
 };
 
-/* items: at least 1. */
+/* gc: as garbage collectors do: a burst of allocation, page by page through an eighth of all, then a sweep over the rest that
+ * writes every 17th page. items: at least 1. */
 void pattern_init(struct pattern *pattern, enum pattern_kind kind, uint64_t items);
 
 /* The next item, in [0, items). O(1). */

@@ -13,12 +13,13 @@ static const char *const kinds[] = { "running", "busy", "result", NULL };
 char *report_encode(const struct report *r)
 {
 	json_t *json =
-		json_pack("{s:s, s:s, s:I, s:s, s:I, s:I, s:I, s:s, s:f, s:I, s:I, s:I, s:I}", "kind", kinds[r->kind], "host",
-			  r->host, "first_beat_ns", (json_int_t)r->first_beat_ns, "verify", verify_names[r->verify.status],
-			  "mismatches", (json_int_t)r->verify.mismatches, "pages", (json_int_t)r->verify.pages, "first_page",
-			  (json_int_t)r->verify.first_page, "first", r->verify.first, "cpu_s", r->cpu_s, "gap_ns",
-			  (json_int_t)r->gap_ns, "pages_written", (json_int_t)r->pages_written, "sluice_bytes",
-			  (json_int_t)r->sluice_bytes, "page_tables_bytes", (json_int_t)r->page_tables_bytes);
+		json_pack("{s:s, s:s, s:I, s:s, s:I, s:I, s:I, s:s, s:f, s:I, s:I, s:I, s:I, s:I, s:I}", "kind", kinds[r->kind],
+			  "host", r->host, "first_beat_ns", (json_int_t)r->first_beat_ns, "verify",
+			  verify_names[r->verify.status], "mismatches", (json_int_t)r->verify.mismatches, "pages",
+			  (json_int_t)r->verify.pages, "first_page", (json_int_t)r->verify.first_page, "first", r->verify.first,
+			  "cpu_s", r->cpu_s, "gap_ns", (json_int_t)r->gap_ns, "pages_written", (json_int_t)r->pages_written,
+			  "sluice_bytes", (json_int_t)r->sluice_bytes, "page_tables_bytes", (json_int_t)r->page_tables_bytes,
+			  "vcpu_gap_ns", (json_int_t)r->vcpu_gap_ns, "guest_checked", (json_int_t)r->guest_checked);
 	char *text = json ? json_dumps(json, JSON_COMPACT) : NULL;
 
 	json_decref(json);
@@ -40,14 +41,15 @@ int report_decode(const void *data, size_t length, struct report *ret)
 	json_error_t why;
 	json_t *json = json_loadb(data, length, JSON_REJECT_DUPLICATES, &why);
 	const char *kind, *host, *verify, *first;
-	json_int_t beat, mismatches, pages, first_page, gap, written, own, tables;
+	json_int_t beat, mismatches, pages, first_page, gap, written, own, tables, vcpu_gap, checked;
 	int kind_index = -1, status = -1, result = -EBADMSG;
 
 	memset(ret, 0, sizeof(*ret));
-	if (json && !json_unpack(json, "{s:s, s:s, s:I, s:s, s:I, s:I, s:I, s:s, s:F, s:I, s:I, s:I, s:I}", "kind", &kind, "host",
-				 &host, "first_beat_ns", &beat, "verify", &verify, "mismatches", &mismatches, "pages", &pages,
-				 "first_page", &first_page, "first", &first, "cpu_s", &ret->cpu_s, "gap_ns", &gap,
-				 "pages_written", &written, "sluice_bytes", &own, "page_tables_bytes", &tables)) {
+	if (json && !json_unpack(json, "{s:s, s:s, s:I, s:s, s:I, s:I, s:I, s:s, s:F, s:I, s:I, s:I, s:I, s:I, s:I}", "kind",
+				 &kind, "host", &host, "first_beat_ns", &beat, "verify", &verify, "mismatches", &mismatches,
+				 "pages", &pages, "first_page", &first_page, "first", &first, "cpu_s", &ret->cpu_s, "gap_ns",
+				 &gap, "pages_written", &written, "sluice_bytes", &own, "page_tables_bytes", &tables,
+				 "vcpu_gap_ns", &vcpu_gap, "guest_checked", &checked)) {
 		kind_index = settings_find(kinds, kind);
 		for (int i = 0; i <= VERIFY_MISMATCH; i++) {
 			if (!strcmp(verify_names[i], verify))
@@ -55,7 +57,7 @@ int report_decode(const void *data, size_t length, struct report *ret)
 		}
 	}
 	if (kind_index >= 0 && status >= 0 && beat >= 0 && mismatches >= 0 && pages >= 0 && first_page >= 0 && gap >= 0 &&
-	    written >= 0 && own >= 0 && tables >= 0) {
+	    written >= 0 && own >= 0 && tables >= 0 && vcpu_gap >= 0 && checked >= 0) {
 		ret->kind = (enum report_kind)kind_index;
 		ret->first_beat_ns = (uint64_t)beat;
 		ret->verify = (struct verify_result){ .status = (enum verify_status)status,
@@ -65,6 +67,8 @@ int report_decode(const void *data, size_t length, struct report *ret)
 		copy_text(ret->host, sizeof(ret->host), host);
 		copy_text(ret->verify.first, sizeof(ret->verify.first), first);
 		ret->gap_ns = (uint64_t)gap;
+		ret->vcpu_gap_ns = (uint64_t)vcpu_gap;
+		ret->guest_checked = (uint64_t)checked;
 		ret->pages_written = (uint64_t)written;
 		ret->sluice_bytes = (uint64_t)own;
 		ret->page_tables_bytes = (uint64_t)tables;

@@ -20,7 +20,8 @@ struct report {
 	uint64_t first_beat_ns; /* by the destination's CLOCK_MONOTONIC */
 	struct verify_result verify;
 	double cpu_s;
-	uint64_t gap_ns, pages_written, sluice_bytes, page_tables_bytes;
+	uint64_t gap_ns, vcpu_gap_ns, guest_checked; /* the latter two: 0: a process guest */
+	uint64_t pages_written, sluice_bytes, page_tables_bytes;
 };
 
 /* As JSON text, malloc'ed, below SLUICE_MESSAGE_MAX. NULL: no memory. */

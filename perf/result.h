@@ -39,9 +39,10 @@ struct result {
 
 	double cpu_source_s, cpu_destination_s; /* negative: not known */
 	double gap_ms, switchover_gap_ms;       /* switchover: negative: there was none */
+	double vcpu_gap_ms;                     /* KVM guest: of the vCPU that was silent for longest */
 	bool one_clock;                         /* the switchover's gap was measured by one clock */
-	uint64_t pages_written;
-	struct guest_run ran[GUEST_RUNS]; /* when the guest ran here */
+	uint64_t pages_written, guest_checked;  /* checked: pages that the guest looked at itself */
+	struct guest_run ran[GUEST_RUNS];       /* when the guest ran here */
 	unsigned runs;
 	struct sluice_hist late_us, waited_us;
 	struct verify_result verify;

@@ -13,11 +13,12 @@
 #include "perf/settings.h"
 #include "perf/units.h"
 
-#define COOKIE_VERSION 2
+#define COOKIE_VERSION 3
 #define MAGIC "migperf"
 
 const char *const settings_fills[] = { "random", "zero", "text", NULL };
-const char *const settings_patterns[] = { "seq", "rand", "zipf", NULL };
+const char *const settings_patterns[] = { "seq", "rand", "zipf", "gc", NULL };
+const char *const settings_guests[] = { "process", "kvm", NULL };
 const char *const settings_verifies[] = { "full", "sample", "off", NULL };
 
 int settings_find(const char *const *names, const char *text)
@@ -51,6 +52,27 @@ int settings_parse_backing(const char *text, struct memory_spec *spec)
 	return -EINVAL;
 }
 
+/* What a virtual machine is narrower in. */
+static int check_kvm(const struct guest_settings *settings, char error[SETTINGS_ERROR])
+{
+	uint64_t wss = (uint64_t)settings->vcpus * SETTINGS_KVM_WSS * SLUICE_PAGE_SIZE;
+	char a[UNITS_TEXT], b[UNITS_TEXT], c[UNITS_TEXT];
+
+	if (settings->memory.bytes < SETTINGS_MIN_KVM_MEMORY || settings->memory.bytes > SETTINGS_MAX_KVM_MEMORY)
+		snprintf(error, SETTINGS_ERROR, "-m %s is out of range for --guest kvm: %s to %s",
+			 units_exact(settings->memory.bytes, a), units_exact(SETTINGS_MIN_KVM_MEMORY, b),
+			 units_exact(SETTINGS_MAX_KVM_MEMORY, c));
+	else if (settings->vcpus > SETTINGS_MAX_KVM_VCPUS)
+		snprintf(error, SETTINGS_ERROR, "--vcpus %" PRIu32 " is out of range for --guest kvm: 1 to %u", settings->vcpus,
+			 SETTINGS_MAX_KVM_VCPUS);
+	else if (settings->wss_bytes < wss)
+		snprintf(error, SETTINGS_ERROR, "--wss %s is too small for --guest kvm: 32K for each of --vcpus, %s",
+			 units_exact(settings->wss_bytes, a), units_exact(wss, b));
+	else
+		return 0;
+	return -EINVAL;
+}
+
 int settings_check(const struct guest_settings *settings, char error[SETTINGS_ERROR])
 {
 	const struct memory_spec *memory = &settings->memory;
@@ -74,7 +96,7 @@ int settings_check(const struct guest_settings *settings, char error[SETTINGS_ER
 	else if (settings->wss_bytes % SLUICE_PAGE_SIZE)
 		snprintf(error, SETTINGS_ERROR, "--wss %s must be a multiple of 4K", units_exact(settings->wss_bytes, a));
 	else
-		return 0;
+		return settings->type == GUEST_KVM ? check_kvm(settings, error) : 0;
 	return -EINVAL;
 }
 
@@ -106,9 +128,9 @@ char *settings_encode(const struct guest_settings *s)
 	char *text;
 
 	name_self(from);
-	json = json_pack("{s:s, s:i, s:I, s:s, s:I, s:I, s:s, s:s, s:s, s:I, s:I, s:I, s:i, s:b, s:b, s:s}", "magic", MAGIC,
-			 "version", COOKIE_VERSION, "memory", (json_int_t)s->memory.bytes, "backing",
-			 memory_backing_name(&s->memory), "seed", (json_int_t)s->content.seed, "touched",
+	json = json_pack("{s:s, s:i, s:s, s:I, s:s, s:I, s:I, s:s, s:s, s:s, s:I, s:I, s:I, s:i, s:b, s:b, s:s}", "magic", MAGIC,
+			 "version", COOKIE_VERSION, "guest", settings_guests[s->type], "memory", (json_int_t)s->memory.bytes,
+			 "backing", memory_backing_name(&s->memory), "seed", (json_int_t)s->content.seed, "touched",
 			 (json_int_t)s->content.touched_per_2_32, "fill", settings_fills[s->content.fill], "pattern",
 			 settings_patterns[s->pattern], "verify", settings_verifies[s->verify], "dirty_rate",
 			 (json_int_t)s->dirty_rate, "wss", (json_int_t)s->wss_bytes, "need", (json_int_t)s->need_bytes, "vcpus",
@@ -121,9 +143,9 @@ char *settings_encode(const struct guest_settings *s)
 /* The strings and numbers of a cookie into settings. -EBADMSG: one is not what it may be. */
 static int take(json_t *json, struct guest_settings *s, char error[SETTINGS_ERROR])
 {
-	const char *magic, *backing, *fill, *pattern, *verify, *from = "of an older migperf";
+	const char *magic, *guest, *backing, *fill, *pattern, *verify, *from = "of an older migperf";
 	json_int_t memory, seed, touched, rate, wss, need, vcpus;
-	int version, prealloc, prepare, fill_index, pattern_index, verify_index;
+	int version, prealloc, prepare, guest_index, fill_index, pattern_index, verify_index;
 	json_error_t why;
 
 	if (json_unpack_ex(json, &why, 0, "{s:s, s:i}", "magic", &magic, "version", &version) || strcmp(magic, MAGIC)) {
@@ -137,22 +159,24 @@ static int take(json_t *json, struct guest_settings *s, char error[SETTINGS_ERRO
 			 version, COOKIE_VERSION);
 		return -EBADMSG;
 	}
-	if (json_unpack_ex(json, &why, 0, "{s:I, s:s, s:I, s:I, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:b, s:b, s?s}", "memory",
-			   &memory, "backing", &backing, "seed", &seed, "touched", &touched, "fill", &fill, "pattern", &pattern,
-			   "verify", &verify, "dirty_rate", &rate, "wss", &wss, "need", &need, "vcpus", &vcpus, "prealloc",
-			   &prealloc, "prepare", &prepare, "from", &from)) {
+	if (json_unpack_ex(json, &why, 0, "{s:s, s:I, s:s, s:I, s:I, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:b, s:b, s?s}", "guest",
+			   &guest, "memory", &memory, "backing", &backing, "seed", &seed, "touched", &touched, "fill", &fill,
+			   "pattern", &pattern, "verify", &verify, "dirty_rate", &rate, "wss", &wss, "need", &need, "vcpus",
+			   &vcpus, "prealloc", &prealloc, "prepare", &prepare, "from", &from)) {
 		snprintf(error, SETTINGS_ERROR, "guest settings are damaged: %.120s", why.text);
 		return -EBADMSG;
 	}
+	guest_index = settings_find(settings_guests, guest);
 	fill_index = settings_find(settings_fills, fill);
 	pattern_index = settings_find(settings_patterns, pattern);
 	verify_index = settings_find(settings_verifies, verify);
-	if (fill_index < 0 || pattern_index < 0 || verify_index < 0 || settings_parse_backing(backing, &s->memory) ||
-	    memory < 0 || touched < 0 || touched > 1ll << 32 || rate < 0 || wss < 0 || need < 0 || vcpus < 0 ||
-	    vcpus > SETTINGS_MAX_VCPUS) {
+	if (guest_index < 0 || fill_index < 0 || pattern_index < 0 || verify_index < 0 ||
+	    settings_parse_backing(backing, &s->memory) || memory < 0 || touched < 0 || touched > 1ll << 32 || rate < 0 ||
+	    wss < 0 || need < 0 || vcpus < 0 || vcpus > SETTINGS_MAX_VCPUS) {
 		snprintf(error, SETTINGS_ERROR, "guest settings hold a value that this migperf does not know");
 		return -EBADMSG;
 	}
+	s->type = (enum guest_type)guest_index;
 	s->memory.bytes = (uint64_t)memory;
 	s->content =
 		(struct content){ .seed = (uint64_t)seed, .touched_per_2_32 = (uint64_t)touched, .fill = (enum fill)fill_index };

@@ -15,12 +15,19 @@
 #define SETTINGS_MAX_MEMORY (64ull << 40)
 #define SETTINGS_MAX_RATE (1ull << 40) /* bytes per second */
 #define SETTINGS_MAX_VCPUS 256u
+#define SETTINGS_MAX_KVM_VCPUS 32u
+#define SETTINGS_MAX_KVM_MEMORY (256ull << 30)
+#define SETTINGS_MIN_KVM_MEMORY (1ull << 20)
+#define SETTINGS_KVM_WSS 8u /* pages of each vCPU at least */
 #define SETTINGS_ERROR 200
 #define SETTINGS_FROM 100
 
 enum verify_mode { VERIFY_FULL, VERIFY_SAMPLE, VERIFY_OFF };
 
+enum guest_type { GUEST_PROCESS, GUEST_KVM };
+
 struct guest_settings {
+	enum guest_type type;
 	struct memory_spec memory;
 	struct content content;
 	enum pattern_kind pattern;
@@ -29,6 +36,7 @@ struct guest_settings {
 	uint64_t wss_bytes;
 	uint64_t need_bytes; /* what the destination will come to hold */
 	uint32_t vcpus;
+	uint32_t ring_pages;      /* dirty ring of each vCPU, 0: none. This end's own affair, it does not travel */
 	char from[SETTINGS_FROM]; /* who offers it, for messages: printable */
 	bool prealloc;
 	bool prepare; /* of the session, not the guest: populate memory and refuse with SETTINGS_PREPARED */
@@ -39,7 +47,7 @@ struct guest_settings {
 #define SETTINGS_PREPARED (-EALREADY)
 
 /* Names as the command line has them, by enum value; NULL-terminated. */
-extern const char *const settings_fills[], *const settings_patterns[], *const settings_verifies[];
+extern const char *const settings_fills[], *const settings_patterns[], *const settings_guests[], *const settings_verifies[];
 
 /* The index of `text` in names, -1: none. */
 int settings_find(const char *const *names, const char *text);

@@ -60,7 +60,7 @@ enum exit_status source_prepare(const struct options *options, struct loop *loop
 	struct source *source = calloc(1, sizeof(*source));
 	const struct guest_settings *guest = &options->guest;
 	double touched = (double)guest->content.touched_per_2_32 * 0x1p-32;
-	char text[MEMORY_ERROR] = "no memory";
+	char text[MEMORY_ERROR > SETTINGS_ERROR ? MEMORY_ERROR : SETTINGS_ERROR] = "no memory";
 	struct migration *migration;
 	struct memory memory;
 	int error;
@@ -78,9 +78,8 @@ enum exit_status source_prepare(const struct options *options, struct loop *loop
 	if (memory_check_room(&guest->memory, (uint64_t)((double)guest->memory.bytes * touched), text) ||
 	    memory_create(&memory, &guest->memory, text))
 		goto fail;
-	if (guest_create(&migration->settings, &memory, &migration->guest)) {
+	if (guest_create(&migration->settings, &memory, &migration->guest, text)) {
 		memory_destroy(&memory);
-		snprintf(text, sizeof(text), "cannot make the guest: free memory, or choose a smaller -m or --vcpus");
 		goto fail;
 	}
 	error = loop_run(loop, fill, NULL, source, &migration->cancel);

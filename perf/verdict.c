@@ -19,6 +19,9 @@ static void take_result(struct migration *migration, const struct report *report
 	result->peer_page_tables_bytes = report->page_tables_bytes;
 	if ((double)report->gap_ns * 1e-6 > result->gap_ms)
 		result->gap_ms = (double)report->gap_ns * 1e-6;
+	if ((double)report->vcpu_gap_ns * 1e-6 > result->vcpu_gap_ms)
+		result->vcpu_gap_ms = (double)report->vcpu_gap_ns * 1e-6;
+	result->guest_checked = report->guest_checked;
 }
 
 /* The switchover's gap: from the last heartbeat here to the first there, or, where clocks differ, to the news of
@@ -111,9 +114,10 @@ static void check_survivor(struct migration *migration)
 	}
 	while (os_now_ns() < until)
 		loop_wait(migration->loop, until);
-	guest_park(migration->guest);
 	guest_look(migration->guest, &view);
 	result->gap_ms = (double)view.gap_ns * 1e-6;
+	result->vcpu_gap_ms = (double)view.vcpu_gap_ns * 1e-6;
+	result->guest_checked = guest_check(migration->guest);
 	error = loop_run(migration->loop, verify_here, NULL, migration, &migration->cancel);
 	if (error)
 		snprintf(result->error + strlen(result->error), RESULT_TEXT - strlen(result->error), " (not verified: %s)",
@@ -144,6 +148,7 @@ void verdict_reach(struct migration *migration)
 	guest_look(migration->guest, &view);
 	result->pages_written = view.pages_written - migration->written_before;
 	result->gap_ms = (double)view.gap_ns * 1e-6;
+	result->vcpu_gap_ms = (double)view.vcpu_gap_ns * 1e-6;
 	result->cpu_source_s = migration->end.cpu_over_s - migration->cpu_before_s;
 	if (result->exit_status == EXIT_COMPLETED) {
 		check_arrived(migration);

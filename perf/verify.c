@@ -28,41 +28,24 @@ struct verifier {
 	struct verify_result result; /* under lock */
 };
 
-static void note_wrong(struct verifier *verifier, uint64_t page, uint32_t count, const void *memory)
+static void note_wrong(struct verifier *verifier, uint64_t page, const void *memory)
 {
 	struct verify_result *result = &verifier->result;
 
 	pthread_mutex_lock(&verifier->lock);
 	if (!result->mismatches++ || page < result->first_page) {
 		result->first_page = page;
-		content_describe(&guest_settings_of(verifier->guest)->content, page, count, memory, result->first);
+		guest_page_describe(verifier->guest, page, memory, result->first);
 	}
 	pthread_mutex_unlock(&verifier->lock);
-}
-
-/* Look at one page. `present`: it exists. */
-static void verify_page(struct verifier *verifier, uint64_t page, uint32_t count, bool present)
-{
-	const struct content *content = &guest_settings_of(verifier->guest)->content;
-	const void *memory = memory_page(guest_memory(verifier->guest), page);
-
-	if (!present) {
-		if (!content_is_zero(content, page, count))
-			note_wrong(verifier, page, count, NULL);
-	} else if (!content_matches(content, page, count, memory)) {
-		note_wrong(verifier, page, count, memory);
-	}
 }
 
 /* Returns how many pages were looked at, or negative errno. */
 static int verify_granule(struct verifier *verifier, uint64_t first)
 {
 	const struct memory *memory = guest_memory(verifier->guest);
-	const struct counts *counts = guest_counts(verifier->guest);
-	const struct content *content = &guest_settings_of(verifier->guest)->content;
 	uint64_t end = first < memory->split_page ? memory->split_page : memory->pages;
 	uint64_t bits[MEMORY_GRANULE / 64], any = 0, page = first, step = 1;
-	bool written = counts_any(counts, first);
 	int error = memory_present(memory, first, bits), looked = 0;
 
 	if (error)
@@ -72,20 +55,21 @@ static int verify_granule(struct verifier *verifier, uint64_t first)
 	for (unsigned i = 0; i < MEMORY_GRANULE / 64; i++)
 		any |= bits[i];
 	/* The common case of a sparse guest: nothing is there, and nothing must be. */
-	if (!any && !written && (!content->touched_per_2_32 || content->fill == FILL_ZERO))
+	if (!any && guest_blank(verifier->guest, first))
 		return (int)(end - first);
 	if (verifier->mode == VERIFY_SAMPLE) {
 		step = SAMPLE;
-		page += content_mix(content->seed ^ first) % SAMPLE;
+		page += content_mix(guest_settings_of(verifier->guest)->content.seed ^ first) % SAMPLE;
 	}
 	for (; page < end; page += step, looked++) {
 		unsigned i = (unsigned)(page - first);
+		const void *there = bits[i / 64] >> (i % 64) & 1 ? memory_page(memory, page) : NULL;
 
-		verify_page(verifier, page, written ? counts->count[page] : 0, bits[i / 64] >> (i % 64) & 1);
+		if (!guest_page_right(verifier->guest, page, there))
+			note_wrong(verifier, page, there);
 	}
 	return looked;
 }
-_Static_assert(MEMORY_GRANULE == COUNTS_GROUP, "one summary bit tells for a granule");
 
 static void *verify_body(void *arg)
 {
@@ -111,25 +95,12 @@ static void *verify_body(void *arg)
 	return NULL;
 }
 
-/* The threads' own tallies must agree with the pages' counts: a write that was counted twice or never shows here. */
-static void verify_tally(struct verifier *verifier)
-{
-	struct guest_view view;
-	uint64_t sum = counts_sum(guest_counts(verifier->guest));
-
-	guest_look(verifier->guest, &view);
-	if (view.pages_written == sum)
-		return;
-	if (!verifier->result.mismatches++)
-		snprintf(verifier->result.first, CONTENT_TEXT,
-			 "the guest's threads made %" PRIu64 " writes, its pages count %" PRIu64, view.pages_written, sum);
-}
-
 int verify_guest(const struct guest *guest, enum verify_mode mode, _Atomic bool *cancel, struct verify_result *ret)
 {
 	struct verifier verifier = { .guest = guest, .mode = mode, .cancel = cancel, .lock = PTHREAD_MUTEX_INITIALIZER };
 	unsigned n = os_cpus() < VERIFY_THREADS ? os_cpus() : VERIFY_THREADS, started = 0;
 	pthread_t threads[VERIFY_THREADS];
+	char text[CONTENT_TEXT] = "";
 
 	memset(ret, 0, sizeof(*ret));
 	if (mode == VERIFY_OFF)
@@ -141,7 +112,8 @@ int verify_guest(const struct guest *guest, enum verify_mode mode, _Atomic bool 
 		pthread_join(threads[--started], NULL);
 	if (verifier.error)
 		return verifier.error;
-	verify_tally(&verifier);
+	if (!guest_tally(guest, text) && !verifier.result.mismatches++)
+		memcpy(verifier.result.first, text, sizeof(text));
 	*ret = verifier.result;
 	ret->status = ret->mismatches ? VERIFY_MISMATCH : VERIFY_OK;
 	return 0;
