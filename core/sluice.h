@@ -219,10 +219,12 @@ enum sluice_param {
 enum sluice_compress { SLUICE_COMPRESS_NONE, SLUICE_COMPRESS_LZ4, SLUICE_COMPRESS_AUTO };
 
 enum sluice_tracker {
-	SLUICE_TRACKER_AUTO, /* the embedder's log if it gives one, else pagemap. Never marks: only the embedder knows if all is marked */
-	SLUICE_TRACKER_PAGEMAP, /* PAGEMAP_SCAN over userfaultfd-wp-async (Linux 6.7 and later) */
-	SLUICE_TRACKER_MARKS,   /* only sluice_mark_dirty(): the guest's writers mark all they write */
-	SLUICE_TRACKER_LOG,     /* ops.dirty_log_* */
+	SLUICE_TRACKER_AUTO, /* what sluice_set_kvm() told of, else the embedder's log if it gives one, else pagemap. Never marks: only the embedder knows if all is marked */
+	SLUICE_TRACKER_PAGEMAP,  /* PAGEMAP_SCAN over userfaultfd-wp-async (Linux 6.7 and later) */
+	SLUICE_TRACKER_MARKS,    /* only sluice_mark_dirty(): the guest's writers mark all they write */
+	SLUICE_TRACKER_LOG,      /* ops.dirty_log_* */
+	SLUICE_TRACKER_KVM_LOG,  /* KVM's dirty log: see sluice_set_kvm() */
+	SLUICE_TRACKER_KVM_RING, /* KVM's dirty rings: likewise */
 };
 
 /* Make a session. `ops` is copied. Returns 0, -EINVAL (a required callback is missing or size_of is not known), -ENOMEM,
@@ -249,6 +251,44 @@ SLUICE_API int sluice_set_cookie(struct sluice *session, const void *data, size_
 /* Add a region. Before sluice_source_start(), or at the destination until SLUICE_INCOMING_GUEST is done; after that -EBUSY.
  * -EINVAL: not page aligned, overlaps another, name taken. */
 SLUICE_API int sluice_add_region(struct sluice *session, const struct sluice_region *region, uint32_t *ret_id);
+
+/* A memory slot of a KVM virtual machine, and the piece of a region that it maps. */
+struct sluice_kvm_slot {
+	uint32_t slot;          /* as in KVM_SET_USER_MEMORY_REGION */
+	uint32_t flags;         /* its KVM_MEM_* flags, without KVM_MEM_LOG_DIRTY_PAGES */
+	uint64_t guest_address; /* guest-physical */
+	uint64_t size;
+	uint64_t offset; /* in the region; userspace_addr is the region's address plus this */
+	uint32_t region; /* id that sluice_add_region() gave */
+	uint32_t reserved;
+};
+
+/* The VM enabled KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2 with KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE. Enable KVM_DIRTY_LOG_INITIALLY_SET too
+ * where KVM has it: without, starting to track stalls the guest for as long as its memory is large. */
+#define SLUICE_KVM_MANUAL_PROTECT 1u
+
+/* A virtual machine of this process's. Its descriptors are borrowed until the session is destroyed. */
+struct sluice_kvm {
+	size_t size_of; /* sizeof (struct sluice_kvm) */
+	int32_t vm_fd;
+	uint32_t flags; /* SLUICE_KVM_* */
+	const struct sluice_kvm_slot *slots;
+	uint32_t n_slots;
+	uint32_t n_vcpus; /* all there are, where they have dirty rings */
+	const int *vcpu_fds;
+	uint32_t
+		ring_bytes; /* that KVM_CAP_DIRTY_LOG_RING_ACQ_REL was enabled with, before the first vCPU; 0: no rings, but the log */
+	uint32_t reserved;
+};
+
+/* Source: track by KVM, without callbacks. After the regions were added, before start; copied. From start to end of the session the
+ * slots' flag KVM_MEM_LOG_DIRTY_PAGES, the rings and KVM_RESET_DIRTY_RINGS, and the clearing of these slots' log are sluice's;
+ * slots must stay as they are. What else than vCPUs writes there, mark (sluice_mark_dirty). -EINVAL: see the error; -EBUSY. */
+SLUICE_API int sluice_set_kvm(struct sluice *session, const struct sluice_kvm *kvm);
+
+/* A vCPU came back with KVM_EXIT_DIRTY_RING_FULL: empties all rings, then it can be entered again. Thread: any, the vCPU's best; takes
+ * as long as a few thousand pages take to re-arm, for each vCPU. Also right while nothing is tracked. */
+SLUICE_API int sluice_kvm_ring_full(struct sluice *session);
 
 /* Be the source: connect to `uri` and migrate. Returns at once; 0, -EINVAL (uri, no region, ...), -EALREADY. */
 SLUICE_API int sluice_source_start(struct sluice *session, const char *uri);

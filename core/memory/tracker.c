@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/memory/kvm.h"
 #include "core/memory/tracker_kinds.h"
 
 enum { WORD_BITS = 64 };
@@ -61,6 +62,8 @@ static const struct tracker_kind *kind_named(enum sluice_tracker kind)
 	case SLUICE_TRACKER_LOG: return &tracker_log;
 	case SLUICE_TRACKER_PAGEMAP: return &tracker_pagemap;
 	case SLUICE_TRACKER_MARKS: return &tracker_marks;
+	case SLUICE_TRACKER_KVM_LOG: return &tracker_kvm_log;
+	case SLUICE_TRACKER_KVM_RING: return &tracker_kvm_ring;
 	case SLUICE_TRACKER_AUTO: break;
 	}
 	return NULL;
@@ -81,6 +84,8 @@ static int choose(struct tracker *tracker, char error[SLUICE_ERROR_MAX])
 
 	if (kind)
 		return create_kind(tracker, kind, error);
+	if (tracker->config.kvm)
+		return create_kind(tracker, tracker->config.kvm->n_rings ? &tracker_kvm_ring : &tracker_kvm_log, error);
 	if (tracker->config.ops && tracker->config.ops->dirty_log_fetch)
 		return create_kind(tracker, &tracker_log, error);
 	/* Never marks by itself: where not every writer marks, pages would be lost without a word. */

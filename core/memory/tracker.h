@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* tracker.h: where dirty bits come from. One interface, three kinds: pagemap scan, the embedder's log, marks alone. Thread: sync,
+/* tracker.h: where dirty bits come from. One interface, five kinds: pagemap scan, the embedder's log, marks alone, KVM's log, KVM's rings. Thread: sync,
  * which may be another one at the end than at the beginning, but never two at once.
  *
  * tracker_fetch() brings what was written since the last fetch of those pages into the bitmap, and re-arms exactly that, before a
@@ -16,7 +16,7 @@
 struct tracker;
 
 struct tracker_config {
-	enum sluice_tracker kind; /* AUTO: log if given, else pagemap if the kernel can, else marks */
+	enum sluice_tracker kind; /* AUTO: KVM's if given, else the log if given, else pagemap */
 	const struct memory *memory;
 	struct bitmap *dirty;
 	struct bitmap *discarded;     /* bits of written pages are cleared here */
@@ -26,6 +26,7 @@ struct tracker_config {
 	int (*lock)(void *session);
 	void (*unlock)(void *session);
 	void *session;
+	struct kvm *kvm; /* NULL: none was given. Outlives the tracker */
 };
 
 /* `config` is copied, what it points to is borrowed. Regions must be complete, mapped, and their `fresh` known. Returns 0; -ENOTSUP
@@ -33,7 +34,7 @@ struct tracker_config {
 int tracker_create(const struct tracker_config *config, struct tracker **ret_tracker, char error[SLUICE_ERROR_MAX]);
 /* Can this kernel, and may this process, track by pagemap scan? 0 or -ENOTSUP. */
 int tracker_pagemap_works(void);
-/* "pagemap", "log", "marks". */
+/* "pagemap", "log", "marks", "kvm-log", "kvm-ring". */
 const char *tracker_name(const struct tracker *tracker);
 /* Note writes from now on, to all of memory. Does not look at pages. -EBUSY (pagemap): another userfaultfd has the memory. */
 int tracker_start(struct tracker *tracker);

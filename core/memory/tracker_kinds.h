@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* tracker_kinds.h: what tracker.c and the three kinds of tracker share. Nobody else includes it. */
+/* tracker_kinds.h: what tracker.c and the kinds of tracker share. Nobody else includes it. */
 #pragma once
 
 #include "core/memory/holes.h"
@@ -21,7 +21,7 @@ struct tracker_kind {
 	void (*destroy)(struct tracker *tracker);
 };
 
-extern const struct tracker_kind tracker_pagemap, tracker_log, tracker_marks;
+extern const struct tracker_kind tracker_pagemap, tracker_log, tracker_marks, tracker_kvm_log, tracker_kvm_ring;
 
 /* Owned by the sync thread after creation. */
 struct tracker {
@@ -35,7 +35,7 @@ struct tracker {
 	/* pagemap */
 	int uffd;
 	bool remaps; /* a file's pages may leave our page tables by themselves */
-	/* log */
+	/* log, kvm-log */
 	uint64_t *log_bits; /* one piece */
 };
 

@@ -136,6 +136,7 @@ static void arm(struct sluice *s)
 		.discarded = &s->discarded,
 		.ops = &s->ops,
 		.opaque = s->opaque,
+		.kvm = s->kvm,
 		.lock = biglock_take,
 		.unlock = biglock_drop,
 		.session = s,

@@ -24,7 +24,7 @@ static const struct {
 	[SLUICE_DOWNTIME_LIMIT_MS] = { 1, 3600000, 300, false, "downtime limit (ms)" },
 	[SLUICE_TIMEOUT_MS] = { 0, 1ull << 40, 0, false, "timeout (ms)" },
 	[SLUICE_COMPRESS] = { SLUICE_COMPRESS_NONE, SLUICE_COMPRESS_AUTO, SLUICE_COMPRESS_AUTO, true, "compress" },
-	[SLUICE_TRACKER] = { SLUICE_TRACKER_AUTO, SLUICE_TRACKER_LOG, SLUICE_TRACKER_AUTO, true, "tracker" },
+	[SLUICE_TRACKER] = { SLUICE_TRACKER_AUTO, SLUICE_TRACKER_KVM_RING, SLUICE_TRACKER_AUTO, true, "tracker" },
 	[SLUICE_DEAD_PEER_MS] = { MESSAGE_DEAD_PEER_MIN_MS, MESSAGE_DEAD_PEER_MAX_MS, 3000, true, "dead peer (ms)" },
 	[SLUICE_CALLBACK_MS] = { 100, 3600000, 60000, false, "callback (ms)" },
 	[SLUICE_CONNECT_MS] = { 10, 600000, 5000, true, "connect (ms)" },
@@ -121,6 +121,7 @@ int sluice_destroy(struct sluice *s)
 		receivers_destroy(s->receivers);
 		landing_fini(&s->landing);
 	}
+	kvm_destroy(s->kvm);
 	bitmap_fini(&s->dirty);
 	bitmap_fini(&s->discarded);
 	state_in_fini(&s->state_in);
@@ -158,6 +159,8 @@ uint64_t sluice_get(struct sluice *s, enum sluice_param p)
 
 int sluice_tracker_works(enum sluice_tracker tracker)
 {
+	if (tracker == SLUICE_TRACKER_KVM_LOG || tracker == SLUICE_TRACKER_KVM_RING)
+		return kvm_works(tracker == SLUICE_TRACKER_KVM_RING);
 	return tracker == SLUICE_TRACKER_AUTO || tracker == SLUICE_TRACKER_PAGEMAP ? tracker_pagemap_works() : 0;
 }
 

@@ -9,6 +9,7 @@
 
 #include "core/decide/destination.h"
 #include "core/decide/source.h"
+#include "core/memory/kvm.h"
 #include "core/memory/landing.h"
 #include "core/memory/sweep.h"
 #include "core/memory/tracker.h"
@@ -55,6 +56,7 @@ struct sluice {
 	char *cpus;
 	uint8_t *cookie;
 	size_t cookie_length;
+	struct kvm *kvm;      /* NULL: sluice_set_kvm() was not called */
 	struct memory memory; /* destination: until SLUICE_INCOMING_GUEST is done */
 
 	/* Atomic. */

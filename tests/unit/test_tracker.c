@@ -98,8 +98,8 @@ static bool bed_start(struct bed *bed, enum sluice_tracker kind)
 	bitmap_init(&bed->dirty, words);
 	bitmap_init(&bed->discarded, words);
 	bitmap_init(&bed->log, words);
-	struct tracker_config config = { kind,      bed->memory, &bed->dirty, &bed->discarded, &bed->ops, bed,
-					 take_lock, give_lock,   bed };
+	struct tracker_config config = { kind,      bed->memory, &bed->dirty, &bed->discarded, &bed->ops, bed, take_lock,
+					 give_lock, bed,         NULL };
 	int rc = tracker_create(&config, &bed->tracker, error);
 	if (rc == -ENOTSUP) {
 		harness_skip(error);
@@ -546,7 +546,7 @@ static void the_tracker_is_chosen(void)
 
 	CU_ASSERT_EQUAL_FATAL(backing_add(memory, BACKING_ANONYMOUS, 4096, 0, &fd), 0);
 	bitmap_init(&bits, GRANULE_WORDS);
-	struct tracker_config config = { SLUICE_TRACKER_LOG, memory, &bits, &bits, &ops, NULL, NULL, NULL, NULL };
+	struct tracker_config config = { SLUICE_TRACKER_LOG, memory, &bits, &bits, &ops, NULL, NULL, NULL, NULL, NULL };
 	CU_ASSERT_EQUAL(tracker_create(&config, &tracker, error), -ENOTSUP);
 	CU_ASSERT(strstr(error, "dirty_log_fetch") != NULL);
 	config.kind = SLUICE_TRACKER_AUTO;
