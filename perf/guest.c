@@ -14,7 +14,7 @@ int guest_create(const struct guest_settings *settings, struct memory *memory, s
 		 char error[SETTINGS_ERROR])
 {
 	if (settings->type == GUEST_KVM)
-		return kvm_create(settings, memory, ret_guest, error);
+		return machine_create(settings, memory, ret_guest, error);
 	return process_create(settings, memory, ret_guest, error);
 }
 
@@ -190,4 +190,17 @@ bool guest_tally(const struct guest *guest, char text[CONTENT_TEXT])
 bool guest_dirty_log(const struct guest *guest, struct guest_dirty_log *ret)
 {
 	return guest->kind->dirty_log && guest->kind->dirty_log(guest, ret);
+}
+
+bool guest_kvm(const struct guest *guest, struct guest_kvm *ret)
+{
+	if (guest->kind->kvm)
+		guest->kind->kvm(guest, ret);
+	return guest->kind->kvm != NULL;
+}
+
+void guest_track_for(struct guest *guest, struct sluice *session)
+{
+	if (guest->kind->track_for)
+		guest->kind->track_for(guest, session);
 }

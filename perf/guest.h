@@ -29,8 +29,19 @@ struct guest_view {
 	uint64_t last_beat_ns; /* CLOCK_MONOTONIC of this host; 0: none here yet */
 	uint64_t gap_ns;       /* longest between two beats here since guest_reset_gap() */
 	uint64_t vcpu_gap_ns;  /* likewise, of the vCPU that was silent for longest; 0: vCPUs have no heartbeats of their own */
+	uint64_t rings_full;   /* times that a vCPU's dirty ring was */
 	bool running;
 	char serial[GUEST_SERIAL]; /* the last that it wrote to its serial port, empty: it has none, or wrote nothing */
+};
+
+#define GUEST_SLOTS 2u
+#define GUEST_VCPUS 32u
+
+/* What sluice_set_kvm() wants to know; `is` points into the rest. */
+struct guest_kvm {
+	struct sluice_kvm is;
+	struct sluice_kvm_slot slot[GUEST_SLOTS];
+	int vcpu_fd[GUEST_VCPUS];
 };
 
 /* Its own dirty log, as sluice_ops has it; `opaque` is what the calls get. */
@@ -95,6 +106,10 @@ bool guest_tally(const struct guest *guest, char text[CONTENT_TEXT]);
 
 /* Whether it has a dirty log of its own. */
 bool guest_dirty_log(const struct guest *guest, struct guest_dirty_log *ret);
+/* Whether it is a KVM virtual machine. */
+bool guest_kvm(const struct guest *guest, struct guest_kvm *ret);
+/* Whose session is told when a vCPU's dirty ring is full, NULL: nobody's. The guest must stand still. */
+void guest_track_for(struct guest *guest, struct sluice *session);
 
 /* The guest's own state, in sections. Free with guest_free_state(). The guest must stand still. */
 struct guest_state {

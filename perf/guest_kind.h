@@ -27,6 +27,8 @@ struct guest_kind {
 	bool (*tally)(const struct guest *guest, char text[CONTENT_TEXT]);
 
 	bool (*dirty_log)(const struct guest *guest, struct guest_dirty_log *ret);
+	void (*kvm)(const struct guest *guest, struct guest_kvm *ret);
+	void (*track_for)(struct guest *guest, struct sluice *session);
 };
 
 /* The beginning of every guest. */
@@ -48,7 +50,7 @@ void guest_end_run(struct guest *guest);
 /* Makers, by enum guest_type. `memory` is not taken: guest_create() does that. */
 int process_create(const struct guest_settings *settings, const struct memory *memory, struct guest **ret_guest,
 		   char error[SETTINGS_ERROR]);
-int kvm_create(const struct guest_settings *settings, const struct memory *memory, struct guest **ret_guest,
-	       char error[SETTINGS_ERROR]);
+int machine_create(const struct guest_settings *settings, const struct memory *memory, struct guest **ret_guest,
+		   char error[SETTINGS_ERROR]);
 
 #endif

@@ -91,6 +91,7 @@ static json_t *guest_json(const struct result *r)
 	if (!r->settings || r->settings->type != GUEST_KVM)
 		return json;
 	json_object_set_new(json, "vcpu_gap_ms", json_real(r->vcpu_gap_ms));
+	json_object_set_new(json, "rings_full", json_integer((json_int_t)r->rings_full));
 	json_object_set_new(json, "checked_pages", json_integer((json_int_t)r->guest_checked));
 	return json;
 }

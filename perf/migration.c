@@ -224,12 +224,14 @@ static void run_guest(struct migration *migration)
 		loop_wait(migration->loop, os_now_ns() + MIGRATION_LOOK_NS);
 	guest_reset_gap(migration->guest);
 	migration->written_before = view.pages_written;
+	migration->full_before = view.rings_full;
 }
 
 /* Cookie, regions and the guest's marks, before the start. */
 static int describe_guest(struct migration *migration, bool preparing)
 {
 	struct guest_settings settings = migration->settings;
+	struct guest_kvm kvm;
 	char *cookie;
 	int error;
 
@@ -243,6 +245,10 @@ static int describe_guest(struct migration *migration, bool preparing)
 		error = sluice_set(migration->end.session, SLUICE_CALLBACK_MS, PREPARING_MS);
 	if (!error && !preparing && migration->options->tracker == SLUICE_TRACKER_MARKS)
 		guest_mark_for(migration->guest, migration->end.session);
+	if (!error && !preparing && guest_kvm(migration->guest, &kvm)) {
+		error = sluice_set_kvm(migration->end.session, &kvm.is);
+		guest_track_for(migration->guest, migration->end.session);
+	}
 	return error;
 }
 
@@ -361,7 +367,8 @@ static enum ending run_session(struct migration *migration, const char *uri, boo
 	bool started = false;
 	int error;
 
-	if (!preparing && guest_dirty_log(migration->guest, &migration->log)) {
+	if (!preparing && migration->options->tracker == SLUICE_TRACKER_LOG &&
+	    guest_dirty_log(migration->guest, &migration->log)) {
 		ops.dirty_log_start = on_log_start;
 		ops.dirty_log_fetch = on_log_fetch;
 		ops.dirty_log_clear = on_log_clear;
@@ -395,6 +402,7 @@ static enum ending run_session(struct migration *migration, const char *uri, boo
 		_Exit(EXIT_FAILED);
 	}
 	guest_mark_for(migration->guest, NULL);
+	guest_track_for(migration->guest, NULL);
 	guest_free_state(&migration->state);
 	migration->follows = true;
 	return ending;

@@ -32,7 +32,7 @@ struct migration {
 
 	/* main thread */
 	struct progress progress;
-	uint64_t began_ns, written_before, tables_before;
+	uint64_t began_ns, written_before, full_before, tables_before;
 	double cpu_before_s;
 	bool follows; /* the destination was reached before, and may still be ending that */
 };

@@ -14,6 +14,7 @@
 #include "perf/units.h"
 
 #define GO_ON (-1)
+#define RING_PAGES 4096u /* of a vCPU's dirty ring: small enough that a guest at full speed fills it */
 
 static const char help[] =
 	"Migrate a running guest over the network, as fast as the wires, cores and memory allow, and check every byte.\n"
@@ -49,8 +50,9 @@ static const char help[] =
 	"      --downtime MS         downtime limit (300)\n"
 	"      --timeout S           give up after S seconds, 0: never (0)\n"
 	"      --compress KIND       none, lz4, auto (auto)\n"
-	"      --tracker KIND        where dirty bits come from: pagemap, marks, kvm-log; auto: kvm-log for a KVM guest,\n"
-	"                            else pagemap, before Linux 6.7 marks (auto)\n"
+	"      --tracker KIND        where dirty bits come from: pagemap, marks; of a KVM guest kvm-log, kvm-ring, pagemap,\n"
+	"                            log: kvm-log as an embedder does it; auto: kvm-log, or pagemap, or before Linux 6.7\n"
+	"                            marks (auto)\n"
 	"      --dead-peer MS        a peer not heard of for so long is dead, 500 to 60000 (3000)\n"
 	"      --in-doubt MS         wait so long for a doubt who owns the guest to end by itself (10000)\n"
 	"      --io-engine KIND      uring, plain, auto: io_uring where allowed (auto)\n"
@@ -281,7 +283,7 @@ static int take_guest_option(int option, const char *arg, struct options *o)
 
 static int take_tracker(const char *arg, struct options *o)
 {
-	static const char *const names[] = { "auto", "pagemap", "marks", "kvm-log", NULL };
+	static const char *const names[] = { "auto", "pagemap", "marks", "log", "kvm-log", "kvm-ring", NULL };
 	int choice, result = take_choice("--tracker", arg, names, &choice);
 
 	o->tracker = (enum sluice_tracker)choice;
@@ -425,10 +427,12 @@ static int check_tracker(struct options *o)
 
 	if (o->role == ROLE_SERVER)
 		return GO_ON;
-	if (!kvm && o->tracker == SLUICE_TRACKER_LOG)
+	if (!kvm && o->tracker >= SLUICE_TRACKER_LOG)
 		return usage("--tracker %s needs --guest kvm: use auto, pagemap or marks", o->tracker_name);
 	if (kvm && o->tracker == SLUICE_TRACKER_MARKS)
 		return usage("--tracker marks needs --guest process, a KVM guest marks nothing: use auto, kvm-log or pagemap");
+	if (o->tracker == SLUICE_TRACKER_KVM_RING)
+		o->guest.ring_pages = RING_PAGES;
 	/* The process guest can always mark: that is what auto comes to on kernels before 6.7. */
 	if (!kvm && o->tracker == SLUICE_TRACKER_AUTO && sluice_tracker_works(SLUICE_TRACKER_AUTO))
 		o->tracker = SLUICE_TRACKER_MARKS;

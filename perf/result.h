@@ -41,6 +41,7 @@ struct result {
 	double gap_ms, switchover_gap_ms;       /* switchover: negative: there was none */
 	double vcpu_gap_ms;                     /* KVM guest: of the vCPU that was silent for longest */
 	bool one_clock;                         /* the switchover's gap was measured by one clock */
+	uint64_t rings_full;                    /* KVM guest: times that a dirty ring was */
 	uint64_t pages_written, guest_checked;  /* checked: pages that the guest looked at itself */
 	struct guest_run ran[GUEST_RUNS];       /* when the guest ran here */
 	unsigned runs;

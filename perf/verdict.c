@@ -147,6 +147,7 @@ void verdict_reach(struct migration *migration)
 	result->exit_status = end_outcome(&migration->end, &result->status, result->error);
 	guest_look(migration->guest, &view);
 	result->pages_written = view.pages_written - migration->written_before;
+	result->rings_full = view.rings_full - migration->full_before;
 	result->gap_ms = (double)view.gap_ns * 1e-6;
 	result->vcpu_gap_ms = (double)view.vcpu_gap_ns * 1e-6;
 	result->cpu_source_s = migration->end.cpu_over_s - migration->cpu_before_s;

@@ -120,6 +120,7 @@ static void machine_look(const struct guest *guest, struct guest_view *ret)
 		if (gap > ret->vcpu_gap_ns)
 			ret->vcpu_gap_ns = gap;
 	}
+	ret->rings_full = atomic_load_explicit(&machine->rings_full, memory_order_relaxed);
 	ret->beats = atomic_load_explicit(&machine->beats, memory_order_relaxed);
 	ret->last_beat_ns = atomic_load_explicit(&machine->last_beat_ns, memory_order_relaxed);
 	ret->gap_ns = atomic_load_explicit(&machine->gap_ns, memory_order_relaxed);
@@ -341,6 +342,41 @@ static bool machine_dirty_log(const struct guest *guest, struct guest_dirty_log 
 	return true;
 }
 
+static void machine_kvm(const struct guest *guest, struct guest_kvm *ret)
+{
+	struct machine *machine = machine_of(guest);
+
+	memset(ret, 0, sizeof(*ret));
+	for (unsigned i = 0; i < machine->vm.slots; i++) {
+		const struct vm_slot *slot = &machine->vm.slot[i];
+
+		ret->slot[i] = (struct sluice_kvm_slot){
+			.slot = i, .guest_address = slot->guest_address, .size = slot->size, .region = i
+		};
+	}
+	for (uint32_t i = 0; i < machine->vcpus; i++)
+		ret->vcpu_fd[i] = machine->vcpu[i].fd;
+	ret->is = (struct sluice_kvm){
+		.size_of = sizeof(ret->is),
+		.vm_fd = machine->vm.fd,
+		.flags = machine->vm.manual ? SLUICE_KVM_MANUAL_PROTECT : 0,
+		.slots = ret->slot,
+		.n_slots = machine->vm.slots,
+		.n_vcpus = machine->vcpus,
+		.vcpu_fds = ret->vcpu_fd,
+		.ring_bytes = machine->vm.ring_bytes,
+	};
+}
+_Static_assert(GUEST_SLOTS >= MEMORY_REGIONS && GUEST_VCPUS >= SETTINGS_MAX_KVM_VCPUS, "they fit");
+
+static void machine_track_for(struct guest *guest, struct sluice *session)
+{
+	struct machine *machine = machine_of(guest);
+
+	assert(!atomic_load(&machine->running));
+	machine->tracked_by = session;
+}
+
 static void machine_destroy(struct guest *guest)
 {
 	struct machine *machine = machine_of(guest);
@@ -373,10 +409,12 @@ static const struct guest_kind machine_kind = {
 	.blank = machine_blank,
 	.tally = machine_tally,
 	.dirty_log = machine_dirty_log,
+	.kvm = machine_kvm,
+	.track_for = machine_track_for,
 };
 
-int kvm_create(const struct guest_settings *settings, const struct memory *memory, struct guest **ret_guest,
-	       char error[SETTINGS_ERROR])
+int machine_create(const struct guest_settings *settings, const struct memory *memory, struct guest **ret_guest,
+		   char error[SETTINGS_ERROR])
 {
 	size_t size = (sizeof(struct machine) + settings->vcpus * sizeof(struct vcpu) + 63) & ~(size_t)63;
 	struct machine *machine = aligned_alloc(64, size);

@@ -62,11 +62,13 @@ struct machine {
 	void (*parked)(void *opaque);
 	void *parked_opaque;
 	bool checking;
+	struct sluice *tracked_by; /* whose trackers empty full rings */
 
 	_Atomic uint32_t word;    /* store-release by who changes it, pairs with load-acquire by vCPU threads */
 	_Atomic uint32_t running; /* vCPUs not parked; the last decrement (acq_rel) sees all they did */
 	_Atomic bool beat_due;    /* `beaten` is to be called */
 	_Atomic uint64_t beats, last_beat_ns, gap_ns;
+	_Atomic uint64_t rings_full;         /* exits for it */
 	_Atomic uint64_t wrong, first_wrong; /* pages that the guest found wrong itself; first_wrong: one of them */
 
 	/* under tally_lock: which pages of counts exist, made when first asked about after the machine stood still */

@@ -5,8 +5,8 @@
 
 #include "perf/guest_kind.h"
 
-int kvm_create(const struct guest_settings *settings, const struct memory *memory, struct guest **ret_guest,
-	       char error[SETTINGS_ERROR])
+int machine_create(const struct guest_settings *settings, const struct memory *memory, struct guest **ret_guest,
+		   char error[SETTINGS_ERROR])
 {
 	(void)settings, (void)memory, (void)ret_guest;
 	snprintf(error, SETTINGS_ERROR, "--guest kvm is for x86-64 hosts: use --guest process");

@@ -202,6 +202,11 @@ static void handle_exit(struct vcpu *vcpu)
 	switch (vcpu->run->exit_reason) {
 	case KVM_EXIT_IO: handle_port(vcpu); break;
 	case KVM_EXIT_INTR: break;
+	case KVM_EXIT_DIRTY_RING_FULL:
+		atomic_fetch_add_explicit(&vcpu->machine->rings_full, 1, memory_order_relaxed);
+		if (sluice_kvm_ring_full(vcpu->machine->tracked_by))
+			crash(vcpu, "its dirty ring could not be emptied");
+		break;
 	case KVM_EXIT_SHUTDOWN: crash(vcpu, "the guest shut itself down"); break;
 	case KVM_EXIT_MMIO: crash(vcpu, "the guest touched memory that is not there"); break;
 	case KVM_EXIT_INTERNAL_ERROR: crash(vcpu, "KVM could not run an instruction"); break;
