@@ -5,6 +5,10 @@
  * read before it is re-armed). The copy is of bounded size, so a harvest takes several turns where there is more. Under the lock
  * all that was taken is reported before it is let go: who comes next finds either the entry in the ring or the bit set.
  *
+ * KVM stops a vCPU while some entries are still free. A KVM that emulates whole stretches of guest code was seen not to look for
+ * thousands of writes (Linux 6.18: a warning in kvm_dirty_ring_push(), and entries overwritten). Then writes are lost, and that
+ * must not pass unnoticed: a ring without a free entry, or fewer entries re-armed than were taken, fails with -EOVERFLOW.
+ *
  * Where in a ring KVM writes next is known to KVM alone; we count along. A session that begins does not know, so it looks for the
  * first entry: one that is dirty behind one that is not. */
 #include "core/memory/kvm.h"
@@ -209,21 +213,23 @@ static uint32_t flags_of(volatile struct kvm_dirty_gfn *entry)
 	return __atomic_load_n(&entry->flags, __ATOMIC_ACQUIRE); /* pairs with KVM's release: slot and offset are there */
 }
 
-/* The first entry that is dirty; false: none is. While we look, the vCPU adds entries behind those there are. */
-static bool find_first(const struct kvm *kvm, struct kvm_ring *ring)
+/* The first entry that is dirty: 1; 0: none is; -EOVERFLOW: all are. While we look, the vCPU adds entries behind those there are. */
+static int find_first(const struct kvm *kvm, struct kvm_ring *ring)
 {
-	uint32_t last = kvm->ring_entries - 1;
+	uint32_t last = kvm->ring_entries - 1, back = 0;
 
 	for (uint32_t i = 0; i <= last; i++) {
 		if (!(flags_of(&ring->entry[i]) & KVM_DIRTY_GFN_F_DIRTY))
 			continue;
-		/* Those before it may have become dirty since we passed them; never all of them, KVM keeps some free. */
-		while (flags_of(&ring->entry[(i - 1) & last]) & KVM_DIRTY_GFN_F_DIRTY)
-			i = (i - 1) & last;
+		/* Those before it may have become dirty since we passed them. */
+		for (; flags_of(&ring->entry[(i - 1) & last]) & KVM_DIRTY_GFN_F_DIRTY; i = (i - 1) & last) {
+			if (back++ > last)
+				return -EOVERFLOW;
+		}
 		ring->next = i;
-		return true;
+		return 1;
 	}
-	return false;
+	return 0;
 }
 
 static const struct kvm_slot *slot_of(const struct kvm *kvm, uint32_t id)
@@ -235,14 +241,16 @@ static const struct kvm_slot *slot_of(const struct kvm *kvm, uint32_t id)
 	return NULL; /* one that the embedder logs for itself */
 }
 
-/* Take up to `most` entries off a ring into `to`; *ret_any: some were, whether they count or not. */
-static uint32_t take(struct kvm *kvm, struct kvm_ring *ring, struct kvm_page *to, uint32_t most, bool *ret_any)
+/* Take entries off a ring into the batch, up to its end. *n: entries in it; *taken: those too that are not ours to report. */
+static int take(struct kvm *kvm, struct kvm_ring *ring, uint32_t *n, int *taken)
 {
-	uint32_t n = 0;
+	int found = ring->next == UINT64_MAX ? find_first(kvm, ring) : 1;
 
-	if (ring->next == UINT64_MAX && !find_first(kvm, ring))
-		return 0;
-	while (n < most) {
+	if (found <= 0)
+		return found;
+	if (flags_of(&ring->entry[(ring->next - 1) & (kvm->ring_entries - 1)]) & KVM_DIRTY_GFN_F_DIRTY)
+		return -EOVERFLOW;
+	while (*n < BATCH) {
 		volatile struct kvm_dirty_gfn *entry = &ring->entry[ring->next & (kvm->ring_entries - 1)];
 		if (!(flags_of(entry) & KVM_DIRTY_GFN_F_DIRTY))
 			break;
@@ -251,11 +259,11 @@ static uint32_t take(struct kvm *kvm, struct kvm_ring *ring, struct kvm_page *to
 		__atomic_store_n(&entry->flags, KVM_DIRTY_GFN_F_RESET,
 				 __ATOMIC_RELEASE); /* pairs with KVM's acquire: it was read */
 		ring->next++;
-		*ret_any = true;
+		++*taken;
 		if (slot && page < slot->pages)
-			to[n++] = (struct kvm_page){ slot, page };
+			kvm->batch[(*n)++] = (struct kvm_page){ slot, page };
 	}
-	return n;
+	return 0;
 }
 
 static void report(struct kvm *kvm, const struct kvm_page *page)
@@ -267,25 +275,35 @@ static void report(struct kvm *kvm, const struct kvm_page *page)
 	kvm->found += bitmap_set(kvm->dirty, bit, 1);
 }
 
+/* One turn: take, re-arm, report. *ret_taken: entries. */
+static int turn(struct kvm *kvm, int *ret_taken)
+{
+	int rc = 0, error, taken = 0, reset = 0;
+	uint32_t n = 0;
+
+	for (uint32_t i = 0; i < kvm->n_rings && n < BATCH && !rc; i++)
+		rc = take(kvm, &kvm->rings[i], &n, &taken);
+	if (taken)
+		reset = ioctl(kvm->vm_fd, KVM_RESET_DIRTY_RINGS, 0);
+	error = reset < 0 ? -errno : 0;
+	/* Even if that failed: they are in no ring any more. */
+	for (uint32_t i = 0; i < n && kvm->memory; i++)
+		report(kvm, &kvm->batch[i]);
+	*ret_taken = taken;
+	if (reset < 0)
+		return error;
+	return reset < taken ? -EOVERFLOW : rc;
+}
+
 static int harvest_locked(struct kvm *kvm)
 {
 	/* As often as all rings can be full: the vCPUs may fill them again while we empty them. */
 	uint64_t turns = (uint64_t)kvm->n_rings * kvm->ring_entries / BATCH + 2;
-	bool any = true;
+	int taken = 1;
 
-	for (; any && turns; turns--) {
-		uint32_t n = 0;
-		any = false;
-		for (uint32_t i = 0; i < kvm->n_rings && n < BATCH; i++)
-			n += take(kvm, &kvm->rings[i], kvm->batch + n, BATCH - n, &any);
-		int rc = any && ioctl(kvm->vm_fd, KVM_RESET_DIRTY_RINGS, 0) < 0 ? -errno : 0;
-		/* Even if that failed: they are in no ring any more. */
-		for (uint32_t i = 0; i < n && kvm->memory; i++)
-			report(kvm, &kvm->batch[i]);
-		if (rc)
-			return rc;
-	}
-	return 0;
+	for (; taken && turns && !kvm->broken; turns--)
+		kvm->broken = turn(kvm, &taken);
+	return kvm->broken;
 }
 
 int kvm_harvest(struct kvm *kvm, uint64_t *ret_found)

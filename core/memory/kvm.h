@@ -40,6 +40,7 @@ struct kvm {
 	struct kvm_page *batch;
 	const struct memory *memory; /* NULL: not tracking */
 	struct bitmap *dirty, *discarded;
+	int broken;     /* the first error: nothing that comes from the rings can be relied upon after it */
 	uint64_t found; /* bits newly set since it was last asked */
 };
 

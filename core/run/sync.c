@@ -123,7 +123,9 @@ static void tell(struct sluice *s, enum input_type type, int code)
 	if (code)
 		in.text = type == INPUT_ARMED && code != -ETIMEDOUT ? "the dirty tracker did not start: try another --tracker"
 			  : code == -ETIMEDOUT ? "the big lock was not to be had for the dirty log: see who holds it"
-					       : "fetching the dirty log failed: see whether the memory is still mapped";
+			  : code == -EOVERFLOW
+				  ? "a dirty ring of KVM's ran over, writes were lost: use tracker kvm-log, or larger rings"
+				  : "fetching the dirty log failed: see whether the memory is still mapped";
 	else if (type == INPUT_SYNCED)
 		in.remaining = bitmap_count(&s->dirty);
 	inbox_post(&s->inbox, &in);

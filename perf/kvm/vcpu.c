@@ -31,6 +31,9 @@
 #define BEAT_LONG_NS OS_MS
 #define FIRST_BATCH 16u /* writes of the smallest kind */
 #define MAX_BATCH (1u << 20)
+/* With a dirty ring: KVM looks whether it is full when a vCPU is entered, and where it emulates all, not before the next exit. It keeps
+ * 64 entries free; a write is at most two, a check none. */
+#define RING_BATCH 16u
 #define KICK SIGRTMIN
 
 static _Thread_local struct kvm_run *kicked_run;
@@ -88,12 +91,15 @@ static void beat(struct vcpu *vcpu, uint64_t now)
 static void adapt_batch(struct vcpu *vcpu, uint64_t now)
 {
 	uint64_t took = now - vcpu->granted_at_ns;
+	uint32_t most = vcpu->machine->vm.ring_bytes ? RING_BATCH / layout_unit(&vcpu->machine->layout) : MAX_BATCH;
 
+	if (vcpu->batch > most)
+		vcpu->batch = most;
 	if (!vcpu->granted_at_ns)
 		return;
 	if (took > BEAT_LONG_NS && vcpu->batch > 1)
 		vcpu->batch /= 2;
-	else if (took < BEAT_SHORT_NS && vcpu->batch < MAX_BATCH && vcpu->granted_now == vcpu->batch)
+	else if (took < BEAT_SHORT_NS && vcpu->batch < most && vcpu->granted_now == vcpu->batch)
 		vcpu->batch *= 2;
 }
 
@@ -205,7 +211,7 @@ static void handle_exit(struct vcpu *vcpu)
 	case KVM_EXIT_DIRTY_RING_FULL:
 		atomic_fetch_add_explicit(&vcpu->machine->rings_full, 1, memory_order_relaxed);
 		if (sluice_kvm_ring_full(vcpu->machine->tracked_by))
-			crash(vcpu, "its dirty ring could not be emptied");
+			crash(vcpu, "KVM let its dirty ring run over");
 		break;
 	case KVM_EXIT_SHUTDOWN: crash(vcpu, "the guest shut itself down"); break;
 	case KVM_EXIT_MMIO: crash(vcpu, "the guest touched memory that is not there"); break;
