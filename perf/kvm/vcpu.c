@@ -295,12 +295,13 @@ static bool stand_still(struct vcpu *vcpu)
 			return false;
 		if (mode == MACHINE_RUNNING)
 			return true;
-		if (mode == MACHINE_QUIET && !vcpu->at_rest && !atomic_load(&vcpu->crashed) && word != vcpu->parked_for)
-			return true;
-		if (word != vcpu->parked_for)
-			park(vcpu, word);
-		else
+		if (word == vcpu->parked_for) { /* what is the thread's is anyone's now */
 			os_futex_wait(&machine->word, word, OS_FOREVER);
+			continue;
+		}
+		if (mode == MACHINE_QUIET && !vcpu->at_rest && !atomic_load(&vcpu->crashed))
+			return true;
+		park(vcpu, word);
 	}
 }
 
