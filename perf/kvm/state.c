@@ -54,7 +54,7 @@ struct wire_vcpu {
 	uint64_t granted;
 	struct kvm_regs regs;
 	struct kvm_sregs sregs;
-	struct kvm_xsave xsave;
+	uint32_t xsave[1024]; /* struct kvm_xsave */
 	struct kvm_xcrs xcrs;
 	struct kvm_vcpu_events events;
 	struct kvm_debugregs debugregs;
@@ -63,6 +63,8 @@ struct wire_vcpu {
 	struct kvm_msr_entry msr[MSRS];
 };
 
+_Static_assert(sizeof(struct kvm_xsave) == 4096, "xsave's size");
+
 struct wire {
 	struct wire_machine machine;
 	struct serial_state serial;
@@ -70,10 +72,20 @@ struct wire {
 	struct wire_vcpu vcpu[];
 };
 
-struct one_msr {
-	struct kvm_msrs head;
-	struct kvm_msr_entry entry;
-};
+/* One register, as KVM wants it; whether it knows it. */
+static bool one_msr(int fd, unsigned long request, struct kvm_msr_entry *entry)
+{
+	uint64_t buffer[(sizeof(struct kvm_msrs) + sizeof(*entry)) / sizeof(uint64_t)] = { 0 };
+	struct kvm_msrs *msr = (struct kvm_msrs *)buffer;
+
+	msr->nmsrs = 1;
+	msr->entries[0] = *entry;
+	if (ioctl(fd, request, msr) != 1)
+		return false;
+	*entry = msr->entries[0];
+	return true;
+}
+_Static_assert(sizeof(struct kvm_msrs) == 8 && sizeof(struct kvm_msr_entry) == 16, "whole words");
 
 /* ---------------------------------------------------------------- beginning */
 
@@ -129,12 +141,12 @@ static void mark_xmm(const struct vcpu *vcpu, struct kvm_xsave *to)
 int machine_reset_vcpu(struct vcpu *vcpu)
 {
 	struct machine *machine = vcpu->machine;
-	struct one_msr gs = { { .nmsrs = 1 }, { .index = MSR_KERNEL_GS_BASE, .data = msr_mark_of(vcpu) } };
+	struct kvm_msr_entry gs = { .index = MSR_KERNEL_GS_BASE, .data = msr_mark_of(vcpu) };
 	struct kvm_xsave xsave;
 	struct kvm_sregs sregs;
 	struct kvm_regs regs;
 
-	if (ioctl(vcpu->fd, KVM_SET_CPUID2, &machine->vm.cpuid) || ioctl(vcpu->fd, KVM_GET_SREGS, &sregs) ||
+	if (ioctl(vcpu->fd, KVM_SET_CPUID2, vm_cpuid(&machine->vm)) || ioctl(vcpu->fd, KVM_GET_SREGS, &sregs) ||
 	    ioctl(vcpu->fd, KVM_GET_XSAVE, &xsave))
 		return -errno;
 	set_long_mode(&sregs, layout_page_tables(&machine->layout));
@@ -143,19 +155,19 @@ int machine_reset_vcpu(struct vcpu *vcpu)
 	if (ioctl(vcpu->fd, KVM_SET_SREGS, &sregs) || ioctl(vcpu->fd, KVM_SET_REGS, &regs) ||
 	    ioctl(vcpu->fd, KVM_SET_XSAVE, &xsave))
 		return -errno;
-	return ioctl(vcpu->fd, KVM_SET_MSRS, &gs) == 1 ? 0 : -ENOTSUP;
+	return one_msr(vcpu->fd, KVM_SET_MSRS, &gs) ? 0 : -ENOTSUP;
 }
 
 bool machine_registers_kept(const struct vcpu *vcpu)
 {
-	struct one_msr gs = { { .nmsrs = 1 }, { .index = MSR_KERNEL_GS_BASE } };
+	struct kvm_msr_entry gs = { .index = MSR_KERNEL_GS_BASE };
 	struct kvm_xsave is, expected;
 
-	if (ioctl(vcpu->fd, KVM_GET_XSAVE, &is) || ioctl(vcpu->fd, KVM_GET_MSRS, &gs) != 1)
+	if (ioctl(vcpu->fd, KVM_GET_XSAVE, &is) || !one_msr(vcpu->fd, KVM_GET_MSRS, &gs))
 		return false;
 	expected = is;
 	mark_xmm(vcpu, &expected);
-	return !memcmp(&is, &expected, sizeof(is)) && gs.entry.data == msr_mark_of(vcpu);
+	return !memcmp(&is, &expected, sizeof(is)) && gs.data == msr_mark_of(vcpu);
 }
 
 /* ---------------------------------------------------------------- saving */
@@ -165,15 +177,15 @@ static int save_vcpu(const struct vcpu *vcpu, struct wire_vcpu *to)
 	int fd = vcpu->fd;
 
 	to->granted = atomic_load(&vcpu->granted);
-	if (ioctl(fd, KVM_GET_REGS, &to->regs) || ioctl(fd, KVM_GET_SREGS, &to->sregs) || ioctl(fd, KVM_GET_XSAVE, &to->xsave) ||
+	if (ioctl(fd, KVM_GET_REGS, &to->regs) || ioctl(fd, KVM_GET_SREGS, &to->sregs) || ioctl(fd, KVM_GET_XSAVE, to->xsave) ||
 	    ioctl(fd, KVM_GET_XCRS, &to->xcrs) || ioctl(fd, KVM_GET_VCPU_EVENTS, &to->events) ||
 	    ioctl(fd, KVM_GET_DEBUGREGS, &to->debugregs) || ioctl(fd, KVM_GET_MP_STATE, &to->mp_state))
 		return -errno;
 	for (unsigned i = 0; i < sizeof(msrs) / sizeof(*msrs); i++) {
-		struct one_msr msr = { { .nmsrs = 1 }, { .index = msrs[i] } };
+		struct kvm_msr_entry msr = { .index = msrs[i] };
 
-		if (ioctl(fd, KVM_GET_MSRS, &msr) == 1)
-			to->msr[to->msrs++] = msr.entry;
+		if (one_msr(fd, KVM_GET_MSRS, &msr))
+			to->msr[to->msrs++] = msr;
 	}
 	return 0;
 }
@@ -196,8 +208,8 @@ int machine_save(const struct guest *guest, struct guest_state *ret_state)
 	wire->machine.beats = atomic_load(&machine->beats);
 	wire->machine.wrong = atomic_load(&machine->wrong);
 	wire->machine.vcpus = machine->vcpus;
-	wire->machine.cpuids = machine->vm.cpuid.head.nent;
-	memcpy(wire->machine.cpuid, machine->vm.cpuid.entry, sizeof(wire->machine.cpuid));
+	wire->machine.cpuids = vm_cpuid(&machine->vm)->nent;
+	memcpy(wire->machine.cpuid, vm_cpuid(&machine->vm)->entries, sizeof(wire->machine.cpuid));
 	if (ioctl(machine->vm.fd, KVM_GET_CLOCK, &wire->machine.clock))
 		error = -errno;
 	wire->serial = machine->serial.state;
@@ -227,10 +239,10 @@ static const char *load_machine(struct machine *machine, const struct wire_machi
 
 	if (from->seed != machine->base.settings.content.seed || from->vcpus != machine->vcpus || from->cpuids > VM_CPUID)
 		return "section machine is not this guest's";
-	machine->vm.cpuid.head.nent = from->cpuids;
-	memcpy(machine->vm.cpuid.entry, from->cpuid, sizeof(from->cpuid));
+	vm_cpuid(&machine->vm)->nent = from->cpuids;
+	memcpy(vm_cpuid(&machine->vm)->entries, from->cpuid, sizeof(from->cpuid));
 	for (uint32_t i = 0; i < machine->vcpus; i++) {
-		if (ioctl(machine->vcpu[i].fd, KVM_SET_CPUID2, &machine->vm.cpuid))
+		if (ioctl(machine->vcpu[i].fd, KVM_SET_CPUID2, vm_cpuid(&machine->vm)))
 			return "this host's KVM refuses the guest's CPU features: migrate to a host with the same kind of CPU";
 	}
 	if (ioctl(machine->vm.fd, KVM_SET_CLOCK, &clock))
@@ -247,14 +259,14 @@ static const char *load_vcpu(struct vcpu *vcpu, const struct wire_vcpu *from)
 	if (from->msrs > MSRS)
 		return "section vcpu is damaged";
 	if (ioctl(fd, KVM_SET_SREGS, &from->sregs) || ioctl(fd, KVM_SET_REGS, &from->regs) ||
-	    ioctl(fd, KVM_SET_XCRS, &from->xcrs) || ioctl(fd, KVM_SET_XSAVE, &from->xsave) ||
+	    ioctl(fd, KVM_SET_XCRS, &from->xcrs) || ioctl(fd, KVM_SET_XSAVE, from->xsave) ||
 	    ioctl(fd, KVM_SET_DEBUGREGS, &from->debugregs) || ioctl(fd, KVM_SET_VCPU_EVENTS, &from->events) ||
 	    ioctl(fd, KVM_SET_MP_STATE, &from->mp_state))
 		return "this host's KVM refuses a vCPU's registers: migrate to a host with the same kind of CPU";
 	for (uint32_t i = 0; i < from->msrs; i++) {
-		struct one_msr msr = { { .nmsrs = 1 }, from->msr[i] };
+		struct kvm_msr_entry msr = from->msr[i];
 
-		if (ioctl(fd, KVM_SET_MSRS, &msr) != 1)
+		if (!one_msr(fd, KVM_SET_MSRS, &msr))
 			return "this host's KVM refuses one of a vCPU's model-specific registers";
 	}
 	atomic_store(&vcpu->granted, from->granted);

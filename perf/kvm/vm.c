@@ -114,8 +114,8 @@ static int set_up(struct vm *vm, const struct memory *memory, uint32_t ring_page
 	result = prepare_tracking(vm, ring_pages);
 	if (result)
 		return result;
-	vm->cpuid.head.nent = VM_CPUID;
-	if (ioctl(vm->kvm_fd, KVM_GET_SUPPORTED_CPUID, &vm->cpuid))
+	vm_cpuid(vm)->nent = VM_CPUID;
+	if (ioctl(vm->kvm_fd, KVM_GET_SUPPORTED_CPUID, vm_cpuid(vm)))
 		return -errno;
 	return add_slots(vm, memory);
 }

@@ -31,11 +31,16 @@ struct vm {
 	uint32_t ring_bytes; /* of each vCPU's dirty ring, 0: none */
 	unsigned slots;
 	struct vm_slot slot[MEMORY_REGIONS];
-	struct {
-		struct kvm_cpuid2 head;
-		struct kvm_cpuid_entry2 entry[VM_CPUID];
-	} cpuid;
+	uint64_t cpuid[(sizeof(struct kvm_cpuid2) + VM_CPUID * sizeof(struct kvm_cpuid_entry2)) / sizeof(uint64_t)];
 };
+
+_Static_assert(sizeof(struct kvm_cpuid2) == 8 && sizeof(struct kvm_cpuid_entry2) == 40, "whole words");
+
+/* The CPU features of its vCPUs, VM_CPUID at most. */
+static inline struct kvm_cpuid2 *vm_cpuid(struct vm *vm)
+{
+	return (struct kvm_cpuid2 *)vm->cpuid;
+}
 
 /* `ring_pages`: entries of a dirty ring for each vCPU, 0: none. On error one line says what to do. */
 int vm_open(struct vm *vm, const struct memory *memory, uint32_t ring_pages, char error[SETTINGS_ERROR]);
