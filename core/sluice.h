@@ -54,11 +54,11 @@ enum sluice_phase {
 	SLUICE_DRAINING,
 	SLUICE_PRE_SWITCHOVER, /* the source guest is stopped, and sluice_continue() is waited for (SLUICE_HOLD) */
 	SLUICE_DEVICE,         /* the source guest is stopped */
-	SLUICE_COMPLETED,      /* the destination guest runs */
+	SLUICE_COMPLETED,      /* the destination guest runs, or an operator said so */
 	SLUICE_CANCELLING,
 	SLUICE_CANCELLED, /* the source guest runs */
-	SLUICE_FAILED,    /* source: its guest runs (again); destination: what came is void */
-	SLUICE_IN_DOUBT,  /* this side cannot know which side owns the guest: see sluice_resolve() */
+	SLUICE_FAILED, /* source: its guest runs (again), or resuming it failed: see the error; destination: what came is void */
+	SLUICE_IN_DOUBT, /* this side cannot know which side owns the guest: see sluice_resolve() */
 };
 
 /* The first error of a session. */
@@ -203,9 +203,9 @@ enum sluice_param {
 	SLUICE_TIMEOUT_MS,        /* give up after, 0: never (default) */
 	SLUICE_COMPRESS,          /* (setup) enum sluice_compress; default auto */
 	SLUICE_TRACKER,           /* (setup) enum sluice_tracker; default auto */
-	SLUICE_DEAD_PEER_MS,      /* a peer not heard of for so long is dead; default 3000 */
+	SLUICE_DEAD_PEER_MS,      /* (setup) a peer not heard of for so long is dead; default 3000 */
 	SLUICE_CALLBACK_MS,       /* an embedder's request not answered for so long has failed; default 60000 */
-	SLUICE_CONNECT_MS,        /* a connection not made in so long has failed; default 5000 */
+	SLUICE_CONNECT_MS,        /* (setup) a connection not made in so long has failed; default 5000 */
 	SLUICE_IO_URING,          /* (setup) 1: use it where allowed (default), 0: plain sockets */
 	SLUICE_NUMA,              /* (setup) 1: place threads by NUMA node (default), 0: leave them to the kernel */
 	SLUICE_ALLOW_PLAIN,       /* (setup) 1: plain text beyond loopback is allowed; default 0 */
@@ -325,7 +325,11 @@ SLUICE_API int sluice_close(struct sluice *session);
  * A doubt ends by itself as soon as the two sides reach each other again, and may come back; so only facts that stay true are a reason to
  * say something. Discard, where the other side runs the guest. Run, where the other side is over: first resolve it there to discard and
  * see it fail, or end its process; that it does not run at the moment is no such fact, and sluice cannot find out. The word does
- * nothing where the doubt has ended before it is heard: look again. -EINVAL: not in doubt. Any thread. */
+ * nothing where the doubt has ended before it is heard: look again. Of two words that wait the first counts.
+ *
+ * The source then ends in COMPLETED (discard), or is asked to resume and ends in FAILED, with an error that says whether its guest runs (run); the
+ * destination ends in FAILED (discard), or is asked to acquire and resume and ends in COMPLETED, or FAILED where it could not (run). Until then the
+ * phase stays IN_DOUBT. -EINVAL: not in doubt. Any thread. */
 SLUICE_API int sluice_resolve(struct sluice *session, int run);
 
 /* ---------------------------------------------------------------- the embedder's loop */
@@ -348,6 +352,7 @@ SLUICE_API int sluice_save_section(struct sluice *session, const struct sluice_s
 SLUICE_API int sluice_refuse_because(struct sluice *session, const char *text);
 
 /* To the other side's embedder: up to SLUICE_MESSAGE_MAX bytes, from the end of set-up until the link closes; copied, in order.
+ * Those that are on their way when a link is lost are lost with it.
  * -ENOTCONN: no link; -EMSGSIZE; -EAGAIN: 16 are waiting already. Any thread. */
 SLUICE_API int sluice_send_message(struct sluice *session, const void *data, size_t length);
 
@@ -409,7 +414,7 @@ SLUICE_API int sluice_get_stats(struct sluice *session, struct sluice_stats *ret
 /* -ENOENT: no such stream. */
 SLUICE_API int sluice_get_stream_stats(struct sluice *session, uint32_t stream, struct sluice_stream_stats *ret_stats);
 
-/* The first error, or code 0. Any thread. */
+/* The first error, or code 0. The error of a doubt goes when the doubt ends. Any thread. */
 SLUICE_API void sluice_get_error(struct sluice *session, struct sluice_error *ret_error);
 
 /* Which thread waits, for what, since when, in which phase: one line each, NUL-terminated. Returns the length the whole text has

@@ -282,7 +282,7 @@ static void message(struct destination *d, const struct input *in, struct action
 	snprintf(text, sizeof text, "the source sent %s, which does not belong in phase %s: use the same version on both sides",
 		 message_name(m->type), sluice_phase_name(d->phase));
 	if (d->state == DESTINATION_READY)
-		doubt(d, in, out, text);
+		doubt(d, in, out, "a message out of place");
 	else
 		fail(d, in, out, SLUICE_FAILED, MESSAGE_CANCEL, -EPROTO, -1, text);
 }
@@ -296,7 +296,7 @@ static void lost(struct destination *d, const struct input *in, struct actions *
 	}
 	d->link_up = false;
 	if (d->state == DESTINATION_READY) {
-		doubt(d, in, out, in->text);
+		doubt(d, in, out, link_loss_cause(in));
 	} else if (d->state < DESTINATION_READY) {
 		fail(d, in, out, SLUICE_FAILED, MESSAGE_CANCEL, in->code, -1, in->text);
 	} else if (d->state == DESTINATION_LINGERING) {

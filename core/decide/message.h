@@ -16,7 +16,8 @@ enum {
 	MESSAGE_FEATURES = 32,
 	MESSAGE_FEATURE_NAME = 32,
 	MESSAGE_FEATURE_VALUE = 256,
-	MESSAGE_UNDELIVERED = 16, /* embedders' messages under way at most */
+	MESSAGE_UNDELIVERED = 16, /* embedders' messages under way on a link at most */
+	MESSAGE_UNTAKEN = 64,     /* that an embedder has not taken, of all links of a session */
 	MESSAGE_DEAD_PEER_MIN_MS = 500,
 	MESSAGE_DEAD_PEER_MAX_MS = 60000,
 	MESSAGE_REQUIRED = 1, /* frame flag: an unknown type ends the link */

@@ -426,6 +426,21 @@ static void go(struct source *s, const struct input *in, struct actions *out)
 	await(s, SOURCE_WAIT_RUNNING, in_ms(in, 2 * in->params.callback_ms + SLACK_MS), "the destination to run the guest");
 }
 
+/* An operator said run, and the embedder has done so, or not. */
+static void reclaimed(struct source *s, const struct input *in, struct actions *out, int code)
+{
+	struct action *a = actions_add(out, ACTION_ERROR);
+	a->code = s->error_code = code ? code : -ECANCELED;
+	a->phase = s->phase;
+	if (code)
+		snprintf(s->why, sizeof s->why, "an operator said that the guest is to run here, and resuming it failed: %.100s",
+			 strerror(-code));
+	else
+		snprintf(s->why, sizeof s->why, "an operator said that the guest runs here: the migration is over");
+	snprintf(a->text, sizeof a->text, "%s", s->why);
+	let_know(s, in, out, SLUICE_FAILED);
+}
+
 static void request_done(struct source *s, const struct input *in, struct actions *out)
 {
 	char text[SLUICE_ERROR_MAX];
@@ -442,7 +457,7 @@ static void request_done(struct source *s, const struct input *in, struct action
 	if (s->tell_until_ns || s->state == SOURCE_LINGERING)
 		return; /* answered too late: it is over */
 	if (s->state == SOURCE_RECLAIMING) {
-		let_know(s, in, out, SLUICE_FAILED);
+		reclaimed(s, in, out, in->code);
 		return;
 	}
 	if (in->code) {
@@ -621,7 +636,7 @@ static void message(struct source *s, const struct input *in, struct actions *ou
 		 "the destination sent %s, which does not belong in phase %s: use the same version on both sides",
 		 message_name(in->message->type), sluice_phase_name(s->phase));
 	if (s->state == SOURCE_WAIT_RUNNING)
-		doubt(s, in, out, text);
+		doubt(s, in, out, "a message out of place");
 	else if (s->state == SOURCE_ASKING)
 		part(s, in, out);
 	else if (s->state < SOURCE_WAIT_RUNNING || s->state == SOURCE_TURNING_BACK)
@@ -639,7 +654,7 @@ static void lost(struct source *s, const struct input *in, struct actions *out)
 	}
 	s->link_up = false;
 	if (s->state == SOURCE_WAIT_RUNNING) {
-		doubt(s, in, out, in->text);
+		doubt(s, in, out, link_loss_cause(in));
 	} else if (s->state == SOURCE_LINGERING) {
 		end(s, in, out, SLUICE_COMPLETED);
 	} else if (s->tell_until_ns && (in->code == -ECONNREFUSED || in->code == -ENOENT || in->now_ns >= s->tell_until_ns)) {
@@ -688,7 +703,9 @@ static void tick(struct source *s, const struct input *in, struct actions *out)
 		doubt(s, in, out, "it does not answer");
 	} else if (s->state == SOURCE_GIVING_UP && s->pending != SLUICE_RESUME) {
 		ask(s, in, out, SOURCE_GIVING_UP, SLUICE_RESUME, "the embedder to resume the guest");
-	} else if (s->state == SOURCE_GIVING_UP || s->state == SOURCE_RECLAIMING) {
+	} else if (s->state == SOURCE_RECLAIMING) {
+		reclaimed(s, in, out, -ETIMEDOUT);
+	} else if (s->state == SOURCE_GIVING_UP) {
 		let_know(s, in, out, SLUICE_FAILED);
 	} else if (s->state < SOURCE_WAIT_RUNNING || s->state == SOURCE_TURNING_BACK) {
 		snprintf(text, sizeof text, "waited too long for %s: see what it does, or allow more time", s->deadline.what);
@@ -708,6 +725,7 @@ static void resolve(struct source *s, const struct input *in, struct actions *ou
 	}
 	actions_add(out, ACTION_LINK_DROP)->link = s->dials;
 	s->link_up = false;
+	actions_add(out, ACTION_ERROR);
 	throttle(s, out, 0);
 	ask(s, in, out, SOURCE_RECLAIMING, SLUICE_RESUME, "the embedder to resume the guest");
 }

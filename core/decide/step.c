@@ -3,6 +3,7 @@
 #include "core/decide/step.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -10,6 +11,17 @@ bool input_is_word(const struct input *in)
 {
 	return in->type == INPUT_MESSAGE &&
 	       (in->message->type == MESSAGE_REFUSE || in->message->type == MESSAGE_NEVER || in->message->type == MESSAGE_CANCEL);
+}
+
+const char *link_loss_cause(const struct input *in)
+{
+	switch (-in->code) {
+	case ETIMEDOUT: return "nothing was heard for the dead-peer time";
+	case ECONNRESET:
+	case EPIPE: return "the connection was closed";
+	case EPROTO: return "a damaged frame";
+	default: return strerror(-in->code);
+	}
 }
 
 struct action *actions_add(struct actions *actions, enum action_type type)

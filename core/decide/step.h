@@ -106,6 +106,9 @@ struct actions {
 /* Is it a word of the other side about itself, with its own code and text (REFUSE, NEVER, CANCEL)? */
 bool input_is_word(const struct input *input);
 
+/* Why a link was lost, in a few words that fit into a longer sentence; the input's text is a sentence of its own. */
+const char *link_loss_cause(const struct input *input);
+
 /* Append an action of that type, all else zero; the caller fills in. Asserts that there is room: a step appends few. */
 struct action *actions_add(struct actions *actions, enum action_type type);
 void actions_phase(struct actions *actions, enum sluice_phase phase);

@@ -146,6 +146,8 @@ void admit_serve(struct sluice *s, bool at_door, const struct pollfd *guests, ui
 		struct conn *conn;
 		if (!guests[i].revents)
 			continue;
+		if (inbox_busy(&s->inbox)) /* a flood of links that come back must not fill it */
+			return;
 		int rc = greetings_read(&link->greetings, i, &g, &conn);
 		if (rc == -EPROTONOSUPPORT) {
 			snprintf(text, sizeof text,

@@ -183,7 +183,10 @@ static bool take_message(struct sluice *s, struct message *m, uint64_t now)
 		free(m);
 		return true;
 	case MESSAGE_EMBEDDER: {
-		if (++link->messages_in - delivered(s) > MESSAGE_UNDELIVERED) {
+		/* This link's, and what earlier ones brought to an embedder that does not take it. */
+		if (++link->messages_in - delivered(s) > MESSAGE_UNDELIVERED ||
+		    link->messages_before + link->messages_in - atomic_load_explicit(&s->delivered, memory_order_acquire) >
+			    MESSAGE_UNTAKEN) {
 			free(m);
 			link_lose(s, -EPROTO,
 				  "the other side sends more messages than were delivered: use the same version on both sides");
@@ -253,7 +256,7 @@ static void read_ended(struct sluice *s, int n)
 {
 	struct link *link = &s->link;
 	char text[SLUICE_ERROR_MAX];
-	if (!link->in_got || link->in_got >= MESSAGE_HEAD || link->seq_in) {
+	if (!link->in_got || link->in_got >= MESSAGE_HEAD || link->seq_in || link->number > 1) {
 		link_broke(s, n);
 		return;
 	}

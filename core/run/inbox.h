@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* inbox.h: what has happened, in order, on its way to the control thread. Bounded, never allocates.
  *
- * Posting never fails for what must not be lost: the link thread stops reading frames while a quarter of the box is full, of the
+ * Posting never fails for what must not be lost: the link thread reads neither frames nor greetings while a quarter of the box is full, of the
  * rounds that landed only the newest is kept, and all else that posts does so a bounded number of times. */
 #pragma once
 

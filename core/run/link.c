@@ -81,6 +81,7 @@ void link_came(struct link *link, struct conn *conn, uint32_t number, bool up, u
 	link->lost = false;
 	pthread_mutex_lock(&link->lock);
 	link->number = number;
+	link->open = true;
 	link->up = up;
 	pthread_mutex_unlock(&link->lock);
 }
@@ -88,7 +89,7 @@ void link_came(struct link *link, struct conn *conn, uint32_t number, bool up, u
 static void close_conn(struct link *link)
 {
 	pthread_mutex_lock(&link->lock);
-	link->up = false;
+	link->open = link->up = false;
 	pthread_mutex_unlock(&link->lock);
 	if (link->conn) {
 		link->conn->transport->shutdown(link->conn);
@@ -236,11 +237,12 @@ static void report(struct sluice *s, uint64_t now)
 	pthread_mutex_unlock(&link->lock);
 }
 
-static int poll_timeout(struct sluice *s, uint64_t now, bool unread)
+/* `flush_until`: closing, and only that counts; 0: not. */
+static int poll_timeout(struct sluice *s, uint64_t now, bool unread, uint64_t flush_until)
 {
 	struct link *link = &s->link;
-	uint64_t at = now + 1000000000ull;
-	if (link->conn) {
+	uint64_t at = flush_until ? flush_until : now + 1000000000ull;
+	if (link->conn && !flush_until) {
 		uint64_t beat_at = link->beat_ns + link->beat_ms * 1000000ull;
 		uint64_t dead_at = link->heard_ns + link->dead_ms * 1000000ull;
 		at = beat_at < at ? beat_at : at;
@@ -249,7 +251,7 @@ static int poll_timeout(struct sluice *s, uint64_t now, bool unread)
 		    now + REPORT_NS < at)
 			at = now + REPORT_NS;
 	}
-	if (link->greetings.n && now + 100000000ull < at)
+	if (link->greetings.n && !flush_until && now + 100000000ull < at)
 		at = now + 100000000ull;
 	int ms = at > now ? (int)((at - now + 999999) / 1000000) : 0;
 	return unread && ms > BUSY_POLL_MS ? BUSY_POLL_MS : ms;
@@ -277,18 +279,18 @@ static void loop(struct sluice *s)
 			fds[1] = (struct pollfd){ .fd = link->conn->transport->fd(link->conn),
 						  .events = (short)((unread || closing ? 0 : POLLIN) |
 								    (frames_waiting(link) ? POLLOUT : 0)) };
-		accepting = accepting && now >= link->closed_until_ns;
+		accepting = accepting && !unread && now >= link->closed_until_ns;
 		fds[2] = (struct pollfd){ .fd = accepting ? s->listener->transport->door_fd(s->listener->door) : -1,
 					  .events = POLLIN };
 		uint32_t guests = link->greetings.n;
 		for (uint32_t i = 0; i < guests; i++) {
 			struct conn *conn = link->greetings.guests[i].conn;
-			fds[3 + i] = (struct pollfd){ .fd = conn->transport->fd(conn), .events = POLLIN };
+			fds[3 + i] = (struct pollfd){ .fd = conn->transport->fd(conn), .events = unread ? 0 : POLLIN };
 		}
 		wait_begin(&link->waiter, link->conn               ? "frames of the other side"
 					  : s->side == SIDE_SOURCE ? "a reason to dial"
 								   : "a source at the door");
-		int rc = poll(fds, 3 + guests, poll_timeout(s, now, unread));
+		int rc = poll(fds, 3 + guests, poll_timeout(s, now, unread, flush_until));
 		wait_end(&link->waiter);
 		now = now_ns();
 		if (rc > 0 && fds[0].revents && read(link->wake, &count, sizeof count) < 0) {
@@ -369,10 +371,11 @@ int link_admit(struct sluice *s, uint32_t number)
 	m->u.answer.epoch = number;
 	int rc = 0;
 	pthread_mutex_lock(&link->lock);
-	if (number == link->number) {
-		link->up = true;
+	if (number == link->number && link->open) {
 		memcpy(m->u.answer.stream_token, link->stream_token, MESSAGE_TOKEN);
+		link->up = true;
 		rc = frames_queue(link, m);
+		link->up = !rc; /* ANSWER comes first, or nothing */
 	}
 	pthread_mutex_unlock(&link->lock);
 	free(m);

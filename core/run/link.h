@@ -33,8 +33,9 @@ struct link {
 	struct link_frame *first, **last;
 	uint32_t queued;
 	uint32_t seq_out, epoch_out;
-	uint32_t number; /* written by the link thread */
-	bool up;
+	uint32_t number;                            /* written by the link thread */
+	bool open;                                  /* there is a connection */
+	bool up;                                    /* and frames may be queued for it */
 	uint64_t embedder_sent, embedder_delivered; /* ours on this link: sent, and known to be delivered there */
 	uint8_t stream_token[MESSAGE_TOKEN];        /* destination: of this epoch; the link thread's, once adopted */
 
@@ -65,7 +66,7 @@ int link_start(struct sluice *s);
 /* Source: let go of the link, if there is one, and dial link `number`. Ends in INPUT_LINK_UP or INPUT_LINK_LOST. Control. */
 void link_dial(struct sluice *s, uint32_t number);
 /* Destination: the source is back on link `number`, which begins with ANSWER; nothing was sent on it before. If a newer one has come
- * meanwhile, that one's INPUT_LINK_BACK is on its way, and nothing happens. 0 or a negative errno. Control. */
+ * meanwhile, or it has gone already, INPUT_LINK_BACK or INPUT_LINK_LOST is on its way, and nothing happens. 0 or a negative errno. Control. */
 int link_admit(struct sluice *s, uint32_t number);
 /* Let go of link `number`, unless a newer one has come. Control. */
 void link_drop(struct sluice *s, uint32_t number);

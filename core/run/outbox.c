@@ -67,6 +67,14 @@ static void push(struct outbox *outbox, struct outbox_item *item)
 		free(item);
 		return;
 	}
+	/* A loop that takes nothing, and a link that comes and goes: of phases beyond the bound only the newest counts. */
+	struct outbox_item *newest = outbox->first ? (struct outbox_item *)outbox->last : NULL; /* `next` comes first in it */
+	if (outbox->n >= OUTBOX_MOST && item->event.type == SLUICE_EVENT_PHASE && newest->event.type == SLUICE_EVENT_PHASE) {
+		newest->event.u.phase = item->event.u.phase;
+		pthread_mutex_unlock(&outbox->lock);
+		outbox_free(outbox, item);
+		return;
+	}
 	*outbox->last = item;
 	outbox->last = &item->next;
 	outbox->n++;

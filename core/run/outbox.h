@@ -7,7 +7,10 @@
 
 #include "core/sluice.h"
 
-enum { OUTBOX_RESERVE = 16, OUTBOX_MOST = 4096 }; /* rounds beyond are not told to an embedder that does not listen */
+enum {
+	OUTBOX_RESERVE = 16,
+	OUTBOX_MOST = 4096
+}; /* beyond, an embedder that does not listen is told no rounds, and only the newest phase */
 
 struct outbox_item {
 	struct outbox_item *next;
@@ -23,7 +26,8 @@ struct outbox {
 	pthread_mutex_t lock; /* innermost */
 	struct outbox_item *first, **last;
 	uint32_t n;
-	/* For requests, phases and the end, which must not be lost where memory is short. More of them than fit are never under way. */
+	/* For requests, phases and the end, which must not be lost where memory is short. More requests than fit are never under way; phases
+	 * only where a link comes and goes while nobody dispatches. */
 	struct outbox_item reserve[OUTBOX_RESERVE];
 	int fd; /* eventfd: readable while there is something */
 };

@@ -84,7 +84,6 @@ struct sluice {
 	struct hello *hello; /* source: as sent; destination: as received */
 	struct welcome welcome;
 	bool lz4;
-	bool streams_started;
 
 	/* Under `look`: what other threads ask about. */
 	pthread_mutex_t look;

@@ -1009,7 +1009,7 @@ static void operator_at_any_time(void)
 
 		reach(&r, doubts[i]);
 		resolves(&r, 1);
-		SAYS(&r, "drop ask:resume");
+		SAYS(&r, "drop mended ask:resume");
 		CU_ASSERT(!source_in_doubt(&r.s));
 		resolves(&r, 0); /* said twice, or another way: too late */
 		SAYS(&r, "");
@@ -1026,9 +1026,9 @@ static void operator_at_any_time(void)
 		SAYS(&r, "");
 		answers(&r, 0);
 		/* The destination, which may be ready and in doubt, is to know. */
-		SAYS(&r, "untrack phase:failed dial");
+		SAYS(&r, "error untrack phase:failed dial");
 		CU_ASSERT(r.running && !r.ends);
-		CU_ASSERT_EQUAL(r.error, -EINPROGRESS);
+		CU_ASSERT_EQUAL(r.error, -ECANCELED);
 		asks_anew(&r);
 		hears(&r, MESSAGE_READY);
 		SAYS(&r, "CANCEL");
@@ -1041,6 +1041,7 @@ static void operator_at_any_time(void)
 		resolves(&r, 1);
 		answers(&r, -EIO);
 		CU_ASSERT_EQUAL(r.s.phase, SLUICE_FAILED);
+		CU_ASSERT_EQUAL(r.error, -EIO); /* it does not look as if it had come back */
 		wind_up(&r, 0);
 		CU_ASSERT_EQUAL(r.ends, 1);
 	}
@@ -1049,9 +1050,9 @@ static void operator_at_any_time(void)
 	hears(&r, MESSAGE_REFUSE);
 	CU_ASSERT(source_in_doubt(&r.s));
 	resolves(&r, 1);
-	SAYS(&r, "drop ask:resume");
+	SAYS(&r, "drop mended ask:resume");
 	answers(&r, 0);
-	SAYS(&r, "untrack phase:failed link- end");
+	SAYS(&r, "error untrack phase:failed link- end");
 	CU_ASSERT(r.running);
 	/* Not known at first, for another listened there; and then it was. */
 	reach(&r, SOURCE_ASKING);
@@ -1061,7 +1062,7 @@ static void operator_at_any_time(void)
 	fails(&r, INPUT_LINK_LOST, -EPIPE);
 	resolves(&r, 1);
 	answers(&r, 0);
-	SAYS(&r, "untrack phase:failed dial");
+	SAYS(&r, "error untrack phase:failed dial");
 	/* Anywhere else, and after the doubt was left, the word comes to nothing. */
 	for (int i = 0; i < ALL_STATES + TELLINGS + 1; i++)
 		for (uint32_t run = 0; run < 2; run++) {
