@@ -322,18 +322,14 @@ static void receive(struct destination *destination)
 	sluice_close(destination->end.session);
 }
 
-/* What to check where; the library's own words are for an embedder, whose operator can still resolve. */
 static void explain_doubt(struct destination *destination)
 {
-	struct result *result = destination->result;
-	const char *advice = strstr(result->error, ". If "); /* to an embedder */
-	char why[SLUICE_ERROR_MAX];
-
-	snprintf(why, sizeof(why), "%.*s", advice ? (int)(advice - result->error) : (int)sizeof(why) - 1, result->error);
-	snprintf(result->error, RESULT_TEXT,
-		 "the guest that came is stopped here, and may run at its source, %s: look what that migperf -c says. Failed or "
-		 "cancelled: the guest runs on there. Anything else, or nothing: it runs nowhere, start both again. (%s)",
-		 destination->settings.from, why);
+	end_explain_doubt(
+		&destination->end, destination->result->error,
+		"the guest that came is stopped here, and may run at its source, %s: look what that migperf -c says. Failed or "
+		"cancelled: it runs on there. Ended with anything else: it runs nowhere, start both again. Still there and "
+		"silent: end that one first.",
+		destination->settings.from);
 }
 
 static void begin_result(struct destination *destination)

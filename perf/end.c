@@ -362,6 +362,15 @@ static bool lacks(const struct sluice_error *why)
 	return (why->code == -ENOMEM || why->code == -EAGAIN || why->code == -EMFILE || why->code == -ENFILE) && !why->theirs;
 }
 
+void end_explain_doubt(struct end *end, char error[RESULT_TEXT], const char *format, const char *other)
+{
+	const char *from = strchr(end->doubt, '('), *to = from ? strchr(from, ')') : NULL; /* the library's reason */
+	int length = snprintf(error, RESULT_TEXT, format, other);
+
+	if (to && length >= 0 && length < (int)RESULT_TEXT)
+		snprintf(error + length, RESULT_TEXT - (size_t)length, " %.*s", (int)(to + 1 - from), from);
+}
+
 enum exit_status end_outcome(struct end *end, const char **ret_status, char error[RESULT_TEXT])
 {
 	struct sluice_error why;

@@ -95,6 +95,11 @@ void end_wait(struct end *end, uint64_t until_ns);
  * or until a stop, and is given up. To be asked whenever something happened. Main thread. */
 bool end_decided(struct end *end);
 
+/* What to check where, for `error`: `format` with `other`, the other side's name, and why there is doubt. The library's own words are for an
+ * embedder, whose operator can still resolve; here the guest goes with its process. */
+void end_explain_doubt(struct end *end, char error[RESULT_TEXT], const char *format, const char *other)
+	__attribute__((format(printf, 3, 0)));
+
 /* "text (what it struck)" of the session's first error, for `error`; how it ends for migperf's user. */
 enum exit_status end_outcome(struct end *end, const char **ret_status, char error[RESULT_TEXT]);
 

@@ -93,7 +93,7 @@ void result_print_table(const struct result *r)
 	if (!r->source) {
 		row("result", "%s", r->status);
 		row("memory", "%s from a source at %s", units_size(r->settings->memory.bytes, a), r->uri);
-		row("arrived", "%s", units_size(r->stats.guest_bytes, a));
+		row("arrived", "%s on the wire", units_size(r->stats.landed_bytes, a));
 		row("processor time", "%.2f s here", r->cpu_destination_s);
 		print_verify(r);
 		fflush(stdout);

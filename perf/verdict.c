@@ -124,19 +124,14 @@ static void check_survivor(struct migration *migration)
 			 strerror(-error));
 }
 
-/* What to check where. The library's own words are for an embedder, whose operator can still resolve; here the guest goes with the
- * process. */
-static void explain_doubt(struct result *result)
+static void explain_doubt(struct migration *migration)
 {
-	const char *advice = strstr(result->error, ". If "); /* to an embedder */
-	char why[SLUICE_ERROR_MAX];
-
-	snprintf(why, sizeof(why), "%.*s", advice ? (int)(advice - result->error) : (int)sizeof(why) - 1, result->error);
-	snprintf(result->error, RESULT_TEXT,
-		 "the guest is stopped here, and may run at %.120s: look what the migperf -s there says. Completed: the guest "
-		 "runs "
-		 "there, this migration is done. Anything else, or nothing: it runs nowhere, start both again. (%s)",
-		 result->uri, why);
+	end_explain_doubt(
+		&migration->end, migration->result->error,
+		"the guest is stopped here, and may run at %.120s: look what the migperf -s there says. Completed: it runs "
+		"there. "
+		"Ended with anything else: it runs nowhere, start both again. Still there and silent: end that one first.",
+		migration->result->uri);
 }
 
 void verdict_reach(struct migration *migration)
@@ -155,7 +150,7 @@ void verdict_reach(struct migration *migration)
 		check_arrived(migration);
 		sluice_close(migration->end.session);
 	} else if (result->exit_status == EXIT_IN_DOUBT) {
-		explain_doubt(result);
+		explain_doubt(migration);
 	} else {
 		check_survivor(migration);
 	}
