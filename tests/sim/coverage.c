@@ -268,6 +268,7 @@ uint32_t coverage_whose(const struct wire *w)
 
 void coverage_met_harm(const struct wire *w, enum wire_harm harm)
 {
+	faults_last_until(sim_now);
 	for (uint32_t f = 0; f < FAULTS; f++)
 		if (fault_harm((enum fault)f) == harm && fault_of_link((enum fault)f) == wire_is_link(w))
 			coverage_met((enum fault)f, coverage_whose(w));

@@ -168,6 +168,7 @@ static int door_accept(struct door *door, struct conn **ret_conn)
 		struct end *e = &backlog[i].wire->end[SIM_DESTINATION];
 		backlog[i] = backlog[--n_backlog];
 		e->fd = system_fd_conn(e);
+		e->heard_at = sim_now;
 		*ret_conn = &e->conn;
 		return 0;
 	}

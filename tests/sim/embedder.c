@@ -63,6 +63,7 @@ static void asked(struct embedder *e, enum sluice_request r)
 		coverage_met_request(e->side, FAULT_CALLBACK_FAILS);
 	if (a->at > sim_now + embedder_habits.slow_ns)
 		coverage_met_request(e->side, FAULT_CALLBACK_HANGS);
+	faults_last_until(a->at);
 	sim_trace("%s is asked: %s%s", side_names[e->side], requests[r], a->code ? " (will fail)" : "");
 	if (r == SLUICE_RESUME) /* whatever else was under way is given up */
 		for (int i = 1; i < SLUICE_RESUME; i++)
@@ -166,6 +167,8 @@ static void on_event(void *opaque, const struct sluice_event *event)
 		e->close_at = sim_now + (e->side == SIM_SOURCE || sim_one_in(2) ? sim_spread(US, 300 * SIM_MS) : 10 * SIM_S);
 	else if ((e->phase == SLUICE_FAILED || e->phase == SLUICE_CANCELLED) && sim_one_in(3))
 		e->close_at = sim_now + sim_spread(US, 300 * SIM_MS);
+	if (e->close_at != FIBER_FOREVER)
+		faults_last_until(e->close_at);
 }
 
 static void on_incoming(void *opaque, const struct sluice_offer *offers, size_t n, const void *cookie, size_t length)

@@ -15,7 +15,7 @@ enum { PLANNED = 4, PLANS = 8 };
 
 static struct plan plans[PLANS];
 static uint32_t n_plans, n_at_spots;
-static uint64_t restart_at, log_fails_until;
+static uint64_t restart_at, log_fails_until, healed_at;
 
 static const struct {
 	const char *name;
@@ -77,6 +77,7 @@ void faults_none(void)
 	n_plans = n_at_spots = 0;
 	restart_at = FIBER_FOREVER;
 	log_fails_until = 0;
+	healed_at = sim_now;
 	wire_harm_greeting(false, HARM_NONE);
 	wire_harm_greeting(true, HARM_NONE);
 }
@@ -137,6 +138,17 @@ uint32_t faults_planned(void)
 bool faults_missed(void)
 {
 	return n_plans && plans[n_plans - 1].when == AT_SPOT && !plans[n_plans - 1].done;
+}
+
+uint64_t faults_healed_at(void)
+{
+	return healed_at;
+}
+
+void faults_last_until(uint64_t until)
+{
+	if (until > healed_at)
+		healed_at = until;
 }
 
 bool faults_pending(void)
@@ -258,7 +270,14 @@ static bool can_strike(const struct plan *p)
 static void start_again(const struct plan *p)
 {
 	restart_at = sim_now + (p->when == AT_SPOT ? sim_spread(10 * US, 10 * SIM_MS) : sim_spread(SIM_MS, SIM_S));
+	faults_last_until(restart_at);
 	fiber_wake(&restart_at);
+}
+
+static bool lasts(enum fault fault)
+{
+	return fault == FAULT_STALL_LINK || fault == FAULT_STALL_STREAM || fault == FAULT_STALL_ALL || fault == FAULT_LOG_FAILS ||
+	       fault == FAULT_LOCK_HELD;
 }
 
 /* Returns whether it was done. May not return at all where a side kills itself. */
@@ -269,6 +288,7 @@ static bool strike(struct plan *p)
 	if (!can_strike(p))
 		return false;
 	p->done = true;
+	faults_last_until(lasts(p->fault) ? until : sim_now);
 	sim_trace("fault: %s", fault_name(p->fault));
 	switch (p->fault) {
 	case FAULT_DAMAGE_LINK:

@@ -8,9 +8,11 @@
 #include "core/memory/landing.h"
 #include "core/run/session.h"
 #include "streams/codec.h"
+#include "tests/sim/coverage.h"
 #include "tests/sim/embedder.h"
 #include "tests/sim/guest.h"
 #include "tests/sim/heap.h"
+#include "tests/sim/wire.h"
 #include "tests/sim/world.h"
 
 /* Of a page at the destination. */
@@ -204,6 +206,22 @@ void laws_phase(enum sim_side side, int phase)
 		sim_violation("Law 5: the source has completed without RUNNING");
 	if ((phase == SLUICE_CANCELLED || phase == SLUICE_FAILED) && go_sent && !never_came && !embedders[SIM_SOURCE].resolved)
 		sim_violation("Law 5: the source says %s after GO", sluice_phase_name((enum sluice_phase)phase));
+}
+
+void laws_dead_peers_noticed(uint64_t dead_peer_ms)
+{
+	/* Beyond that: streams are looked at ten times a second, threads are left alone for 20 ms and do not run at once; and at the door a
+	 * greeting has 2 s, whatever a dead peer is. */
+	enum { SLACK_MS = 200, GREETING_MS = 2000 };
+	uint64_t at_door = dead_peer_ms < GREETING_MS ? (GREETING_MS - dead_peer_ms) * SIM_MS : 0;
+
+	for (int side = 0; side < 2; side++) {
+		uint64_t ms = wires_deaf_for((enum sim_side)side, at_door) / SIM_MS;
+		if (coverage_spots[side].link && ms > dead_peer_ms + SLACK_MS)
+			sim_violation(
+				"Law 6: the %s has heard nothing for %lu ms and has its link still; a peer is dead after %lu ms",
+				side == SIM_SOURCE ? "source" : "destination", ms, dead_peer_ms);
+	}
 }
 
 void laws_memory_bounded(void)

@@ -26,3 +26,4 @@ void laws_never_sent(void);
 void laws_phase(enum sim_side side, int phase);
 /* Between steps. */
 void laws_memory_bounded(void);
+void laws_dead_peers_noticed(uint64_t dead_peer_ms);

@@ -35,6 +35,7 @@ ssize_t link_read(struct conn *conn, void *buffer, size_t size)
 	memcpy(buffer, s->data + s->taken, n);
 	uint8_t frame = s->taken + n == s->length ? s->frame : 0;
 	pipe_take(e, s, n);
+	e->talked |= frame;
 	if (frame)
 		world_frame_read(e->wire, e->side, frame);
 	return n;

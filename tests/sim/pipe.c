@@ -94,6 +94,7 @@ void pipe_take(struct end *e, struct seg *s, uint32_t n)
 {
 	struct pipe *p = pipe_in(e);
 
+	e->heard_at = sim_now;
 	s->taken += n;
 	p->queued -= n;
 	if (s->taken < s->length)

@@ -34,9 +34,11 @@ struct end {
 	enum sim_side side;
 	int fd;
 	bool open, shut, stream;
-	bool garbled;  /* has sent a wrong length: where its frames begin, nobody can tell any more */
-	bool poisoned; /* has read what it must not go on behind */
-	bool parted;   /* has told the other side that this is no link for it, and only reads until that one closes */
+	bool talked;       /* has read a whole frame */
+	uint64_t heard_at; /* the last byte was read, or it came to be */
+	bool garbled;      /* has sent a wrong length: where its frames begin, nobody can tell any more */
+	bool poisoned;     /* has read what it must not go on behind */
+	bool parted;       /* has told the other side that this is no link for it, and only reads until that one closes */
 	enum wire_harm harm;
 	bool picky; /* damage waits for a payload that has a check */
 	/* a batch on its way */

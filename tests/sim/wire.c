@@ -31,7 +31,9 @@ struct wire *wire_new(bool link)
 	for (int i = 0; i < 2; i++) {
 		w->pipe[i].reset_at = FIBER_FOREVER;
 		w->pipe[i].last = &w->pipe[i].first;
-		w->end[i] = (struct end){ .conn.transport = &sim_transport, .wire = w, .side = (enum sim_side)i, .open = true };
+		w->end[i] = (struct end){
+			.conn.transport = &sim_transport, .wire = w, .side = (enum sim_side)i, .open = true, .heard_at = sim_now
+		};
 	}
 	return w;
 }
@@ -69,6 +71,35 @@ bool wire_open(const struct wire *w)
 bool wire_open_at(const struct wire *w, enum sim_side side)
 {
 	return w->end[side].open && !w->end[side].shut;
+}
+
+/* Bytes on any stream are a sign of life to the destination. */
+static uint64_t heard_at(const struct end *link)
+{
+	uint64_t at = link->heard_at;
+
+	for (uint32_t i = 0; link->side == SIM_DESTINATION && i < n_wires; i++)
+		if (!wires[i].link && wires[i].end[SIM_DESTINATION].heard_at > at)
+			at = wires[i].end[SIM_DESTINATION].heard_at;
+	return at;
+}
+
+uint64_t wires_deaf_for(enum sim_side side, uint64_t at_door_ns)
+{
+	uint64_t longest = 0;
+
+	for (uint32_t i = 0; i < n_wires; i++) {
+		struct end *e = &wires[i].end[side];
+		uint64_t until = FIBER_FOREVER, since = heard_at(e);
+		if (!wires[i].link || wires[i].stray || !wire_open_at(&wires[i], side) || !e->fd ||
+		    pipe_readable(pipe_in(e), &until))
+			continue;
+		if (side == SIM_DESTINATION && (!e->talked || e->parted))
+			since += at_door_ns;
+		if (sim_now > since && sim_now - since > longest)
+			longest = sim_now - since;
+	}
+	return longest;
 }
 
 void wire_cut(struct wire *w)

@@ -29,6 +29,8 @@ bool wire_is_link(const struct wire *w);
 bool wire_open(const struct wire *w);
 /* A side has its end of it, and has not shut it down. */
 bool wire_open_at(const struct wire *w, enum sim_side side);
+/* For how long nothing has come on a link that a side still has; less `at_door_ns` where the other side has not said a word yet. */
+uint64_t wires_deaf_for(enum sim_side side, uint64_t at_door_ns);
 /* Both ends are told (RST), what is on its way is lost. */
 void wire_cut(struct wire *w);
 /* Nothing gets through any more and nobody is told; `from`: what that side sends; SIM_WORLD: both. */
