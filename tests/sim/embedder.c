@@ -78,7 +78,7 @@ static void save_sections(struct embedder *e)
 	memset(state_data, (int)(guest.final_stamp & 0xff), embedder_habits.section_bytes);
 	guest.final_sections = embedder_habits.sections ? (uint32_t)sim_below(embedder_habits.sections + 1) : 0;
 	for (uint32_t i = 0; i < guest.final_sections; i++) {
-		char name[8];
+		char name[16];
 		snprintf(name, sizeof name, "dev%u", i);
 		guest.final_length[i] = (uint32_t)sim_below(embedder_habits.section_bytes + 1);
 		struct sluice_section section = {

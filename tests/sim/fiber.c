@@ -12,6 +12,7 @@
 #include <ucontext.h>
 #endif
 
+#include "tests/sim/asan.h"
 #include "tests/sim/faults.h"
 #include "tests/sim/yield.h"
 
@@ -30,6 +31,8 @@ static struct fiber_habits habits;
 static uint64_t steps;
 static bool stopping;
 static void *main_sp;
+static const void *main_stack; /* for the sanitizer */
+static size_t main_stack_size;
 
 #ifdef __x86_64__
 /* Saves what the ABI wants saved, and goes on where the other stack was left. swapcontext() would make two system calls. */
@@ -175,7 +178,9 @@ static void reschedule(void)
 	if (to == from)
 		return;
 	fiber_current = to;
+	asan_leave_for(to ? to->stack + GUARD : main_stack, to ? STACK - GUARD : main_stack_size);
 	fiber_switch(from ? &from->sp : &main_sp, to ? to->sp : main_sp);
+	asan_arrived(NULL, NULL);
 }
 
 void sim_reschedule(void)
@@ -202,6 +207,8 @@ static void leave(void)
 
 static void entry(void)
 {
+	/* The first of all fibers comes from the scheduler's own context. */
+	asan_arrived(main_stack ? NULL : &main_stack, main_stack ? NULL : &main_stack_size);
 	fiber_current->body(fiber_current->arg);
 	leave();
 }
@@ -213,6 +220,7 @@ static void prepare_stack(struct fiber *f)
 		assert(f->stack != MAP_FAILED);
 		mprotect(f->stack, GUARD, PROT_NONE);
 	}
+	asan_unpoison(f->stack + GUARD, STACK - GUARD); /* whoever had it before may have been killed in the midst of a call */
 #ifdef __x86_64__
 	uintptr_t *top = (uintptr_t *)(void *)(f->stack + STACK) - 3;
 	*top = 0;                  /* where entry() would return to */

@@ -7,6 +7,8 @@
 #include <sys/mman.h>
 #include <sys/types.h>
 
+#include "tests/sim/asan.h"
+
 enum { HEAD = 64, SMALLEST = 7, CLASSES = 32 }; /* HEAD keeps blocks on cache lines */
 #define ARENA ((size_t)1 << 31)
 
@@ -30,6 +32,7 @@ void heap_reset(void)
 		arena = __real_mmap(NULL, ARENA, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 		assert(arena != MAP_FAILED);
 	}
+	asan_poison(arena, top);
 	top = 0;
 	memset(lists, 0, sizeof lists);
 	memset(held, 0, sizeof held);
@@ -51,6 +54,8 @@ void *heap_alloc(enum sim_side side, size_t size, bool zeroed)
 		b = (struct block *)(void *)(arena + top);
 		top += (size_t)1 << class;
 	}
+	asan_poison(b, (size_t)1 << class);
+	asan_unpoison(b, HEAD + size);
 	*b = (struct block){ .size = size, .class = class, .side = (uint8_t)side, .taken = true };
 	held[side] += size;
 	if (held[side] > peak[side])
@@ -72,6 +77,7 @@ bool heap_free(void *p)
 	held[b->side] -= b->size;
 	b->next = lists[b->class];
 	lists[b->class] = b;
+	asan_poison(p, ((size_t)1 << b->class) - HEAD);
 	return true;
 }
 
