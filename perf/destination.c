@@ -277,15 +277,17 @@ static void tell_busy(void *arg)
 static void receive(struct destination *destination)
 {
 	struct result *result = destination->result;
-	uint64_t until = os_now_ns() + END_RUN_ON_NS;
+	uint64_t now = os_now_ns(), until = now + END_RUN_ON_NS;
 	uint64_t tables = os_page_table_bytes();
-	struct guest_view running, view;
+	struct guest_view first, running, view;
 	struct report report;
 	int error;
 
+	guest_look(destination->guest, &first);
 	while (os_now_ns() < until)
 		loop_wait(destination->loop, until);
 	guest_look(destination->guest, &running);
+	result->run_on_pages_per_s = (double)(running.pages_written - first.pages_written) / (double)(os_now_ns() - now) * OS_S;
 	result->guest_checked = guest_check(destination->guest);
 	guest_look(destination->guest, &view);
 	error = loop_run(destination->loop, verify_arrived, tell_busy, destination, &destination->cancel);
@@ -307,6 +309,7 @@ static void receive(struct destination *destination)
 	if (error)
 		snprintf(report.verify.first, CONTENT_TEXT, "%s", strerror(-error));
 	report.cpu_s = result->cpu_destination_s;
+	report.run_on_pages_per_s = result->run_on_pages_per_s;
 	report.gap_ns = running.gap_ns;
 	report.vcpu_gap_ns = running.vcpu_gap_ns;
 	report.guest_checked = result->guest_checked;
@@ -341,6 +344,7 @@ static void begin_result(struct destination *destination)
 	result->uri = destination->uri;
 	result->cpu_source_s = result->cpu_destination_s = -1;
 	result->switchover_gap_ms = -1;
+	result->run_on_pages_per_s = -1;
 	destination->cancel = false;
 	destination->prepared = false;
 	destination->guest = NULL;

@@ -48,6 +48,8 @@ static int set_parameters(struct sluice *session, const struct options *o, char 
 		{ SLUICE_BANDWIDTH, "-b", o->bandwidth },
 		{ SLUICE_DOWNTIME_LIMIT_MS, "--downtime", o->downtime_ms },
 		{ SLUICE_TIMEOUT_MS, "--timeout", o->timeout_s * 1000 },
+		{ SLUICE_THROTTLE_MAX, "--throttle", o->throttle_max },
+		{ SLUICE_HOLD, "--hold", o->hold_ms != 0 },
 		{ SLUICE_COMPRESS, "--compress", o->compress },
 		{ SLUICE_TRACKER, "--tracker", o->tracker },
 		{ SLUICE_DEAD_PEER_MS, "--dead-peer", o->dead_peer_ms },
@@ -247,6 +249,7 @@ static void note(void *arg)
 	case SLUICE_EVENT_PHASE:
 		end->doubts_ended += end->phase == SLUICE_IN_DOUBT && noted->event.u.phase == SLUICE_DEVICE;
 		end->phase = noted->event.u.phase;
+		end->held_since_ns = end->phase == SLUICE_PRE_SWITCHOVER ? os_now_ns() : 0;
 		if (!is_over(end->phase))
 			break;
 		iothread_measure(&end->io, false);
@@ -303,6 +306,16 @@ bool end_ended(struct end *end)
 	ended = end->ended;
 	pthread_mutex_unlock(&end->lock);
 	return ended;
+}
+
+uint64_t end_held_since(struct end *end)
+{
+	uint64_t since;
+
+	pthread_mutex_lock(&end->lock);
+	since = end->held_since_ns;
+	pthread_mutex_unlock(&end->lock);
+	return since;
 }
 
 void end_wait(struct end *end, uint64_t until_ns)

@@ -39,7 +39,8 @@ struct end {
 	pthread_mutex_t lock;
 	/* under lock: written by the iothread, read by the main thread */
 	enum sluice_phase phase;
-	unsigned doubts_ended; /* by themselves */
+	uint64_t held_since_ns; /* in phase pre-switchover; 0: it is not */
+	unsigned doubts_ended;  /* by themselves */
 	bool ended;
 	double cpu_over_s; /* os_cpu_seconds() when it was over */
 	struct end_message {
@@ -84,6 +85,8 @@ enum sluice_phase end_phase(struct end *end);
 /* The phase's name; in-doubt where that was given up. */
 const char *end_name(struct end *end);
 bool end_ended(struct end *end);
+/* Since when the guest is held, stopped, in phase pre-switchover; 0: it is not. */
+uint64_t end_held_since(struct end *end);
 
 /* Take the oldest message. 0, -EAGAIN: there is none, -EBADMSG: it is not one of migperf's. */
 int end_take_report(struct end *end, struct report *ret, uint64_t *ret_at_ns);

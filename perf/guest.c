@@ -133,6 +133,11 @@ uint64_t guest_check(struct guest *guest)
 	return 0;
 }
 
+void guest_throttle(struct guest *guest, uint32_t percent)
+{
+	atomic_store_explicit(&guest->throttle, percent, memory_order_relaxed);
+}
+
 void guest_mark_for(struct guest *guest, struct sluice *session)
 {
 	if (guest->kind->mark_for)

@@ -79,6 +79,10 @@ void guest_park(struct guest *guest);
  * guest_tally(). Returns how many pages it looked at; 0: this kind does not. */
 uint64_t guest_check(struct guest *guest);
 
+/* Let its writers run only 100 - percent of the time (perf/throttle.h), 0: all of it. At their --dirty-rate they write accordingly
+ * less. What stands still is what writes: a process guest's heart beats on, a virtual machine's is its vCPUs'. Any thread. */
+void guest_throttle(struct guest *guest, uint32_t percent);
+
 /* Mark all writes for this session (SLUICE_TRACKER_MARKS), NULL: for none. The guest must stand still. */
 void guest_mark_for(struct guest *guest, struct sluice *session);
 

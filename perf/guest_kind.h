@@ -39,6 +39,8 @@ struct guest {
 	struct memory memory;
 	uint64_t filled_bytes;
 
+	_Atomic uint32_t throttle; /* percent; a number, nothing behind it */
+
 	struct guest_run run[GUEST_RUNS]; /* by whoever resumes, and by the last thread that parks */
 	unsigned runs;
 };

@@ -24,11 +24,11 @@ static json_t *time_json(const struct result *r)
 {
 	const struct sluice_stats *s = &r->stats;
 
-	return json_pack("{s:f, s:f, s:f, s:I, s:f, s:{s:f, s:f, s:f, s:f, s:f}}", "setup_ms", s->setup_ms, "total_ms",
+	return json_pack("{s:f, s:f, s:f, s:I, s:f, s:{s:f, s:f, s:f, s:f, s:f, s:f}}", "setup_ms", s->setup_ms, "total_ms",
 			 s->total_ms, "downtime_ms", s->downtime_ms, "downtime_limit_ms", (json_int_t)r->options->downtime_ms,
 			 "downtime_expected_ms", s->downtime_expected_ms, "downtime_parts_ms", "pause",
-			 s->downtime_parts_ms.pause, "save", s->downtime_parts_ms.save, "last_round",
-			 s->downtime_parts_ms.last_round, "state", s->downtime_parts_ms.state, "handoff",
+			 s->downtime_parts_ms.pause, "hold", s->downtime_parts_ms.hold, "save", s->downtime_parts_ms.save,
+			 "last_round", s->downtime_parts_ms.last_round, "state", s->downtime_parts_ms.state, "handoff",
 			 s->downtime_parts_ms.handoff);
 }
 
@@ -84,9 +84,10 @@ static json_t *ran_json(const struct result *r)
 
 static json_t *guest_json(const struct result *r)
 {
-	json_t *json = json_pack("{s:f, s:o, s:b, s:I, s:i, s:o}", "gap_ms", r->gap_ms, "switchover_gap_ms",
+	json_t *json = json_pack("{s:f, s:o, s:b, s:I, s:i, s:o, s:o}", "gap_ms", r->gap_ms, "switchover_gap_ms",
 				 seconds_json(r->switchover_gap_ms), "one_clock", (int)r->one_clock, "pages_written",
-				 (json_int_t)r->pages_written, "throttle_max_percent", 0, "ran_ns", ran_json(r));
+				 (json_int_t)r->pages_written, "throttle_max_percent", (int)r->stats.throttle_max_percent,
+				 "run_on_pages_per_s", seconds_json(r->run_on_pages_per_s), "ran_ns", ran_json(r));
 
 	if (!r->settings || r->settings->type != GUEST_KVM)
 		return json;

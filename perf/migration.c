@@ -7,6 +7,7 @@
  * that session has callbacks of its own that migrate nothing.
  */
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -99,6 +100,14 @@ static void on_save(void *opaque)
 	iothread_after(&migration->end.io, ask_to_save, migration);
 }
 
+/* A number is stored, nobody is woken: that may be done under the big lock. */
+static void on_throttle(void *opaque, uint32_t percent)
+{
+	struct migration *migration = opaque;
+
+	guest_throttle(migration->guest, percent);
+}
+
 static void on_event(void *opaque, const struct sluice_event *event)
 {
 	struct migration *migration = opaque;
@@ -111,6 +120,7 @@ static const struct sluice_ops migrating_ops = {
 	.pause = on_pause,
 	.resume = on_resume,
 	.save = on_save,
+	.throttle = on_throttle,
 };
 
 /* The guest's own dirty log, where it has one. Thread: sync, control. */
@@ -180,10 +190,28 @@ static void show(struct migration *migration)
 	progress_show(&migration->progress, since_start(migration), &stats);
 }
 
+/* Let the switchover go on when the guest was held for as long as it is to be. Returns when to look again. */
+static uint64_t hold(struct migration *migration)
+{
+	uint64_t since = end_held_since(&migration->end), hold_ns = migration->options->hold_ms * OS_MS;
+
+	if (!since || since == migration->continued)
+		return OS_FOREVER;
+	if (since != migration->held) {
+		migration->held = since;
+		progress_say(&migration->progress, "holding the stopped guest for %" PRIu64 " ms", migration->options->hold_ms);
+	}
+	if (os_now_ns() < since + hold_ns)
+		return since + hold_ns;
+	sluice_continue(migration->end.session); /* -EINVAL: it has just given up */
+	migration->continued = since;
+	return OS_FOREVER;
+}
+
 /* Until it is decided: the library may go on after that, for a peer in doubt. */
 static void watch(struct migration *migration, bool preparing)
 {
-	uint64_t next = os_now_ns();
+	uint64_t next = os_now_ns(), held_until;
 	unsigned stops = 0;
 
 	while (!end_decided(&migration->end)) {
@@ -199,7 +227,8 @@ static void watch(struct migration *migration, bool preparing)
 			next += MIGRATION_LOOK_NS;
 			next = next > os_now_ns() ? next : os_now_ns() + MIGRATION_LOOK_NS;
 		}
-		end_wait(&migration->end, next);
+		held_until = hold(migration);
+		end_wait(&migration->end, held_until < next ? held_until : next);
 	}
 }
 
@@ -432,6 +461,7 @@ static void begin_result(struct migration *migration, const char *uri)
 	result->touched_bytes = guest_filled_bytes(migration->guest);
 	result->cpu_destination_s = -1;
 	result->switchover_gap_ms = -1;
+	result->run_on_pages_per_s = -1;
 	guest_forget_runs(migration->guest);
 	migration->cancel = false;
 }

@@ -33,6 +33,7 @@ struct migration {
 	/* main thread */
 	struct progress progress;
 	uint64_t began_ns, written_before, full_before, tables_before;
+	uint64_t held, continued; /* end_held_since() of the hold that was last told of, and ended */
 	double cpu_before_s;
 	bool follows; /* the destination was reached before, and may still be ending that */
 };

@@ -14,7 +14,8 @@
 #include "perf/units.h"
 
 #define GO_ON (-1)
-#define RING_PAGES 4096u /* of a vCPU's dirty ring: small enough that a guest at full speed fills it */
+#define MAX_HOLD_MS 50000u /* the library waits for a minute */
+#define RING_PAGES 4096u   /* of a vCPU's dirty ring: small enough that a guest at full speed fills it */
 
 static const char help[] =
 	"Migrate a running guest over the network, as fast as the wires, cores and memory allow, and check every byte.\n"
@@ -49,6 +50,8 @@ static const char help[] =
 	"  -b, --bandwidth RATE      bytes per second of all streams, 0: unlimited (0); the last round is exempt\n"
 	"      --downtime MS         downtime limit (300)\n"
 	"      --timeout S           give up after S seconds, 0: never (0)\n"
+	"      --throttle MAX        slow a guest that does not converge down, by MAX percent at most, 0: never (0)\n"
+	"      --hold MS             wait so long with the guest stopped, before it moves (0)\n"
 	"      --compress KIND       none, lz4, auto (auto)\n"
 	"      --tracker KIND        where dirty bits come from: pagemap, marks; of a KVM guest kvm-log, kvm-ring, pagemap,\n"
 	"                            log: kvm-log as an embedder does it; auto: kvm-log, or pagemap, or before Linux 6.7\n"
@@ -92,7 +95,6 @@ static const struct {
 	{ "rounds", "hybrid mode is not in this version: leave it out", 1 },
 	{ "urgent", "postcopy is not in this version: leave it out", 1 },
 	{ "zero-copy", "zero-copy send is not in this version: leave it out", 1 },
-	{ "throttle", "throttling is not in this version: raise --downtime or set --timeout instead", 1 },
 	{ "on-pause", "postcopy is not in this version: leave it out", 1 },
 	{ "recover", "recovery is not in this version: leave it out", 1 },
 	{ "drain-window", "draining is not in this version: leave it out", 1 },
@@ -124,6 +126,8 @@ enum {
 	OPT_MODE,
 	OPT_DOWNTIME,
 	OPT_TIMEOUT,
+	OPT_THROTTLE,
+	OPT_HOLD,
 	OPT_COMPRESS,
 	OPT_TRACKER,
 	OPT_DEAD_PEER,
@@ -157,6 +161,8 @@ static const struct option known[] = {
 	{ "bandwidth", required_argument, NULL, 'b' },
 	{ "downtime", required_argument, NULL, OPT_DOWNTIME },
 	{ "timeout", required_argument, NULL, OPT_TIMEOUT },
+	{ "throttle", required_argument, NULL, OPT_THROTTLE },
+	{ "hold", required_argument, NULL, OPT_HOLD },
 	{ "compress", required_argument, NULL, OPT_COMPRESS },
 	{ "tracker", required_argument, NULL, OPT_TRACKER },
 	{ "dead-peer", required_argument, NULL, OPT_DEAD_PEER },
@@ -311,6 +317,8 @@ static int take_migration_option(int option, const char *arg, struct options *o)
 	case 'b': return take_size("-b", arg, 0, SETTINGS_MAX_RATE, &o->bandwidth);
 	case OPT_DOWNTIME: return take_number("--downtime", arg, 1, 3600000, &o->downtime_ms);
 	case OPT_TIMEOUT: return take_number("--timeout", arg, 0, 1000000, &o->timeout_s);
+	case OPT_THROTTLE: return take_number("--throttle", arg, 0, 99, &o->throttle_max);
+	case OPT_HOLD: return take_number("--hold", arg, 0, MAX_HOLD_MS, &o->hold_ms);
 	case OPT_COMPRESS:
 		result = take_choice("--compress", arg, (const char *const[]){ "none", "lz4", "auto", NULL }, &choice);
 		o->compress = (enum sluice_compress)choice;
@@ -385,6 +393,8 @@ static const char *source_only(int option)
 	case OPT_MODE: return "--mode";
 	case OPT_DOWNTIME: return "--downtime";
 	case OPT_TIMEOUT: return "--timeout";
+	case OPT_THROTTLE: return "--throttle";
+	case OPT_HOLD: return "--hold";
 	case OPT_TRACKER: return "--tracker";
 	case OPT_REPORT: return "--report";
 	default: return NULL;

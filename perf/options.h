@@ -28,7 +28,7 @@ struct options {
 	const char *uri;
 	uint64_t count; /* migrations; 0: until stopped */
 	struct guest_settings guest;
-	uint64_t streams, bandwidth, downtime_ms, timeout_s, dead_peer_ms, in_doubt_ms;
+	uint64_t streams, bandwidth, downtime_ms, timeout_s, dead_peer_ms, in_doubt_ms, throttle_max, hold_ms;
 	enum sluice_compress compress;
 	enum sluice_tracker tracker;
 	bool numa, uring, insecure, json;

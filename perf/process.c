@@ -16,6 +16,7 @@
 #include "perf/counts.h"
 #include "perf/guest_kind.h"
 #include "perf/os.h"
+#include "perf/throttle.h"
 
 enum { STOPPED, RUNNING, QUITTING, MODES = 4 }; /* low bits of the word */
 
@@ -204,15 +205,36 @@ static void write_page(struct vcpu *vcpu)
 			      memory_order_relaxed);
 }
 
-/* Write at the thread's share of the dirty rate until the word changes. */
+static uint32_t throttle_of(struct process *process)
+{
+	return atomic_load_explicit(&process->base.throttle, memory_order_relaxed);
+}
+
+/* Whether a throttled guest's writers stand still now. */
+static bool held_off(struct process *process)
+{
+	uint32_t percent = throttle_of(process);
+
+	return percent && throttle_until(percent, os_now_ns());
+}
+
+/* Write at the thread's share of the dirty rate until the word changes. Time in which it is held off is not made up for. */
 static void run_paced(struct vcpu *vcpu, uint32_t word)
 {
 	struct process *process = vcpu->process;
 	double pages_per_ns = (double)process->base.settings.dirty_rate / process->base.settings.vcpus / SLUICE_PAGE_SIZE / 1e9;
-	uint64_t began = os_now_ns(), done = 0, most = (uint64_t)(pages_per_ns * CATCH_UP_NS) + 1;
+	uint64_t began = os_now_ns(), seen = began, done = 0, most = (uint64_t)(pages_per_ns * CATCH_UP_NS) + 1;
 
 	while (load_word(process) == word) {
-		uint64_t now = os_now_ns(), due, next;
+		uint32_t percent = throttle_of(process);
+		uint64_t now = os_now_ns(), held_until = throttle_until(percent, now), due, next;
+
+		began += throttle_stood_ns(percent, seen, now);
+		seen = now;
+		if (held_until) {
+			os_futex_wait(&process->word, word, held_until);
+			continue;
+		}
 
 		if (pages_per_ns <= 0) {
 			os_futex_wait(&process->word, word, OS_FOREVER);
@@ -229,7 +251,8 @@ static void run_paced(struct vcpu *vcpu, uint32_t word)
 			os_futex_wait(&process->word, word, next > now + TICK_NS ? next : now + TICK_NS);
 			continue;
 		}
-		for (; due && atomic_load_explicit(&process->word, memory_order_relaxed) == word; due--, done++)
+		for (; due && atomic_load_explicit(&process->word, memory_order_relaxed) == word && !held_off(process);
+		     due--, done++)
 			write_page(vcpu);
 	}
 }

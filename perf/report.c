@@ -12,14 +12,14 @@ static const char *const kinds[] = { "running", "busy", "result", NULL };
 
 char *report_encode(const struct report *r)
 {
-	json_t *json =
-		json_pack("{s:s, s:s, s:I, s:s, s:I, s:I, s:I, s:s, s:f, s:I, s:I, s:I, s:I, s:I, s:I}", "kind", kinds[r->kind],
-			  "host", r->host, "first_beat_ns", (json_int_t)r->first_beat_ns, "verify",
-			  verify_names[r->verify.status], "mismatches", (json_int_t)r->verify.mismatches, "pages",
-			  (json_int_t)r->verify.pages, "first_page", (json_int_t)r->verify.first_page, "first", r->verify.first,
-			  "cpu_s", r->cpu_s, "gap_ns", (json_int_t)r->gap_ns, "pages_written", (json_int_t)r->pages_written,
-			  "sluice_bytes", (json_int_t)r->sluice_bytes, "page_tables_bytes", (json_int_t)r->page_tables_bytes,
-			  "vcpu_gap_ns", (json_int_t)r->vcpu_gap_ns, "guest_checked", (json_int_t)r->guest_checked);
+	json_t *json = json_pack("{s:s, s:s, s:I, s:s, s:I, s:I, s:I, s:s, s:f, s:I, s:I, s:I, s:I, s:I, s:I, s:f}", "kind",
+				 kinds[r->kind], "host", r->host, "first_beat_ns", (json_int_t)r->first_beat_ns, "verify",
+				 verify_names[r->verify.status], "mismatches", (json_int_t)r->verify.mismatches, "pages",
+				 (json_int_t)r->verify.pages, "first_page", (json_int_t)r->verify.first_page, "first",
+				 r->verify.first, "cpu_s", r->cpu_s, "gap_ns", (json_int_t)r->gap_ns, "pages_written",
+				 (json_int_t)r->pages_written, "sluice_bytes", (json_int_t)r->sluice_bytes, "page_tables_bytes",
+				 (json_int_t)r->page_tables_bytes, "vcpu_gap_ns", (json_int_t)r->vcpu_gap_ns, "guest_checked",
+				 (json_int_t)r->guest_checked, "run_on_pages_per_s", r->run_on_pages_per_s);
 	char *text = json ? json_dumps(json, JSON_COMPACT) : NULL;
 
 	json_decref(json);
@@ -45,11 +45,12 @@ int report_decode(const void *data, size_t length, struct report *ret)
 	int kind_index = -1, status = -1, result = -EBADMSG;
 
 	memset(ret, 0, sizeof(*ret));
-	if (json && !json_unpack(json, "{s:s, s:s, s:I, s:s, s:I, s:I, s:I, s:s, s:F, s:I, s:I, s:I, s:I, s:I, s:I}", "kind",
-				 &kind, "host", &host, "first_beat_ns", &beat, "verify", &verify, "mismatches", &mismatches,
-				 "pages", &pages, "first_page", &first_page, "first", &first, "cpu_s", &ret->cpu_s, "gap_ns",
-				 &gap, "pages_written", &written, "sluice_bytes", &own, "page_tables_bytes", &tables,
-				 "vcpu_gap_ns", &vcpu_gap, "guest_checked", &checked)) {
+	if (json &&
+	    !json_unpack(json, "{s:s, s:s, s:I, s:s, s:I, s:I, s:I, s:s, s:F, s:I, s:I, s:I, s:I, s:I, s:I, s:F}", "kind", &kind,
+			 "host", &host, "first_beat_ns", &beat, "verify", &verify, "mismatches", &mismatches, "pages", &pages,
+			 "first_page", &first_page, "first", &first, "cpu_s", &ret->cpu_s, "gap_ns", &gap, "pages_written",
+			 &written, "sluice_bytes", &own, "page_tables_bytes", &tables, "vcpu_gap_ns", &vcpu_gap, "guest_checked",
+			 &checked, "run_on_pages_per_s", &ret->run_on_pages_per_s)) {
 		kind_index = settings_find(kinds, kind);
 		for (int i = 0; i <= VERIFY_MISMATCH; i++) {
 			if (!strcmp(verify_names[i], verify))

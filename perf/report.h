@@ -19,7 +19,7 @@ struct report {
 	char host[OS_HOST_ID];
 	uint64_t first_beat_ns; /* by the destination's CLOCK_MONOTONIC */
 	struct verify_result verify;
-	double cpu_s;
+	double cpu_s, run_on_pages_per_s;
 	uint64_t gap_ns, vcpu_gap_ns, guest_checked; /* the latter two: 0: a process guest */
 	uint64_t pages_written, sluice_bytes, page_tables_bytes;
 };

@@ -40,10 +40,11 @@ struct result {
 	double cpu_source_s, cpu_destination_s; /* negative: not known */
 	double gap_ms, switchover_gap_ms;       /* switchover: negative: there was none */
 	double vcpu_gap_ms;                     /* KVM guest: of the vCPU that was silent for longest */
-	bool one_clock;                         /* the switchover's gap was measured by one clock */
-	uint64_t rings_full;                    /* KVM guest: times that a dirty ring was */
-	uint64_t pages_written, guest_checked;  /* checked: pages that the guest looked at itself */
-	struct guest_run ran[GUEST_RUNS];       /* when the guest ran here */
+	double run_on_pages_per_s;             /* that the guest wrote once it was over, where it then ran; negative: not known */
+	bool one_clock;                        /* the switchover's gap was measured by one clock */
+	uint64_t rings_full;                   /* KVM guest: times that a dirty ring was */
+	uint64_t pages_written, guest_checked; /* checked: pages that the guest looked at itself */
+	struct guest_run ran[GUEST_RUNS];      /* when the guest ran here */
 	unsigned runs;
 	struct sluice_hist late_us, waited_us;
 	struct verify_result verify;

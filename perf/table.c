@@ -51,6 +51,8 @@ static void print_downtime(const struct result *r)
 	    s->downtime_expected_ms);
 	row("", "pause %.1f, save %.1f, last round %.1f, state %.1f, handoff %.1f ms", s->downtime_parts_ms.pause,
 	    s->downtime_parts_ms.save, s->downtime_parts_ms.last_round, s->downtime_parts_ms.state, s->downtime_parts_ms.handoff);
+	if (r->options->hold_ms)
+		row("", "for %.1f ms of that it was held, as --hold asked", s->downtime_parts_ms.hold);
 	if (r->switchover_gap_ms >= 0)
 		row("guest's own clock", "stood still for %.1f ms at the switchover%s", r->switchover_gap_ms,
 		    r->one_clock ? "" : " at most (two hosts, two clocks)");
@@ -62,6 +64,8 @@ static void print_costs(const struct result *r)
 
 	row("guest", "wrote %" PRIu64 " pages (%s) meanwhile; longest gap %.1f ms", r->pages_written,
 	    units_size(r->pages_written * SLUICE_PAGE_SIZE, a), r->gap_ms);
+	if (r->stats.throttle_max_percent)
+		row("", "slowed down by %" PRIu32 " percent at most, to converge", r->stats.throttle_max_percent);
 	if (r->cpu_destination_s >= 0)
 		row("processor time", "%.2f s at the source, %.2f s at the destination", r->cpu_source_s, r->cpu_destination_s);
 	else

@@ -22,6 +22,7 @@ static void take_result(struct migration *migration, const struct report *report
 	if ((double)report->vcpu_gap_ns * 1e-6 > result->vcpu_gap_ms)
 		result->vcpu_gap_ms = (double)report->vcpu_gap_ns * 1e-6;
 	result->guest_checked = report->guest_checked;
+	result->run_on_pages_per_s = report->run_on_pages_per_s;
 }
 
 /* The switchover's gap: from the last heartbeat here to the first there, or, where clocks differ, to the news of
@@ -101,13 +102,13 @@ static int verify_here(void *arg)
 /* After a failure: the guest must go on here as if nothing had happened. */
 static void check_survivor(struct migration *migration)
 {
-	uint64_t until = os_now_ns() + END_RUN_ON_NS;
+	uint64_t now = os_now_ns(), until = now + END_RUN_ON_NS;
 	struct result *result = migration->result;
-	struct guest_view view;
+	struct guest_view before, view;
 	int error;
 
-	guest_look(migration->guest, &view);
-	if (!view.running) {
+	guest_look(migration->guest, &before);
+	if (!before.running) {
 		snprintf(result->error + strlen(result->error), RESULT_TEXT - strlen(result->error),
 			 " (and the library left the guest stopped)");
 		guest_resume(migration->guest, NULL, NULL);
@@ -115,6 +116,7 @@ static void check_survivor(struct migration *migration)
 	while (os_now_ns() < until)
 		loop_wait(migration->loop, until);
 	guest_look(migration->guest, &view);
+	result->run_on_pages_per_s = (double)(view.pages_written - before.pages_written) / (double)(os_now_ns() - now) * OS_S;
 	result->gap_ms = (double)view.gap_ns * 1e-6;
 	result->vcpu_gap_ms = (double)view.vcpu_gap_ns * 1e-6;
 	result->guest_checked = guest_check(migration->guest);

@@ -7,6 +7,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <time.h>
 
 #include "perf/guest_kind.h"
 #include "perf/kvm/layout.h"
@@ -37,9 +38,13 @@ struct vcpu {
 	bool at_rest;            /* the guest asked what to do, and was told: nothing */
 	bool unfinished;         /* an exit whose result KVM has not taken over yet */
 	uint64_t began_ns, done; /* pace: since when, and writes granted since */
-	uint64_t granted_at_ns;  /* 0: not since it began to run */
-	uint32_t granted_now;    /* then */
-	uint32_t batch;          /* most that is granted at once, for a beat every half millisecond */
+	uint64_t seen_ns;        /* held off until then is counted in began_ns */
+	timer_t kicker;          /* kicks the thread itself, when a throttled vCPU's time is over */
+	bool has_kicker;
+	uint64_t kick_at_ns;    /* that it was last set to */
+	uint64_t granted_at_ns; /* 0: not since it began to run */
+	uint32_t granted_now;   /* then */
+	uint32_t batch;         /* most that is granted at once, for a beat every half millisecond */
 	uint32_t parked_for;
 	uint64_t check_next, check_until_ns; /* next group or page to be checked; items: all were */
 	struct kvm_regs at_rest_registers;   /* of the last time it parked while QUIET */

@@ -6,6 +6,9 @@
  * before it looks at the word. An exit for port input is finished (entered again with the flag set, which runs nothing)
  * before the thread parks: until then the registers are not those of any moment between two instructions.
  *
+ * Throttling: before it enters the guest the thread sets a timer of its own to when the vCPU's share of time is over, which kicks it out;
+ * and it sleeps for the rest. The guest's pace and the size of a grant know nothing of that time.
+ *
  * Pace: the guest asks how much it may write. It is told as much as takes half a millisecond, or what its rate allows by now;
  * where that is nothing, the thread sleeps as a halted CPU does, and wakes with every tick.
  */
@@ -19,6 +22,7 @@
 
 #include "perf/kvm/machine.h"
 #include "perf/os.h"
+#include "perf/throttle.h"
 
 #define BUDGET_PORT 0x10u
 #define WRONG_PORT 0x18u
@@ -35,6 +39,9 @@
  * 64 entries free; a write is at most two, a check none. */
 #define RING_BATCH 16u
 #define KICK SIGRTMIN
+#ifndef sigev_notify_thread_id
+#define sigev_notify_thread_id _sigev_un._tid /* glibc has it so, and no name for it */
+#endif
 
 static _Thread_local struct kvm_run *kicked_run;
 
@@ -232,9 +239,45 @@ static void finish_exit(struct vcpu *vcpu)
 	vcpu->unfinished = false;
 }
 
+static void set_kicker(struct vcpu *vcpu, uint64_t at_ns)
+{
+	struct itimerspec at = { .it_value = { .tv_sec = (time_t)(at_ns / OS_S), .tv_nsec = (long)(at_ns % OS_S) } };
+
+	if (!vcpu->has_kicker || vcpu->kick_at_ns == at_ns)
+		return;
+	vcpu->kick_at_ns = at_ns;
+	timer_settime(vcpu->kicker, TIMER_ABSTIME, &at, NULL);
+}
+
+/* Whether its time was over and it has slept. */
+static bool hold_off(struct vcpu *vcpu, uint32_t word)
+{
+	struct machine *machine = vcpu->machine;
+	uint32_t percent = atomic_load_explicit(&machine->base.throttle, memory_order_relaxed);
+	uint64_t now, until, since;
+
+	if (!percent) {
+		vcpu->seen_ns = 0;
+		return false;
+	}
+	now = os_now_ns();
+	since = vcpu->seen_ns ? vcpu->seen_ns : now;
+	vcpu->seen_ns = now;
+	vcpu->began_ns += throttle_stood_ns(percent, since, now);
+	if (vcpu->granted_at_ns)
+		vcpu->granted_at_ns += throttle_stood_ns(percent, vcpu->granted_at_ns > since ? vcpu->granted_at_ns : since, now);
+	until = throttle_until(percent, now);
+	if (until)
+		os_futex_wait(&machine->word, word, until);
+	else
+		set_kicker(vcpu, throttle_from(percent, now));
+	return until != 0;
+}
+
 /* Until the word says otherwise. */
 static void run(struct vcpu *vcpu)
 {
+	vcpu->seen_ns = 0;
 	vcpu->began_ns = os_now_ns();
 	vcpu->done = 0;
 	vcpu->granted_at_ns = 0;
@@ -255,6 +298,8 @@ static void run(struct vcpu *vcpu)
 		}
 		if (mode == MACHINE_STOPPED || mode == MACHINE_QUITTING || (mode == MACHINE_QUIET && vcpu->at_rest))
 			break;
+		if (mode == MACHINE_RUNNING && hold_off(vcpu, word))
+			continue;
 		error = ioctl(vcpu->fd, KVM_RUN, 0) ? errno : 0;
 		vcpu->unfinished = false; /* it began with that */
 		if (!error)
@@ -307,6 +352,7 @@ static bool stand_still(struct vcpu *vcpu)
 
 static void *body(void *arg)
 {
+	struct sigevent event = { .sigev_notify = SIGEV_THREAD_ID, .sigev_signo = KICK };
 	struct vcpu *vcpu = arg;
 	sigset_t kick;
 
@@ -314,8 +360,13 @@ static void *body(void *arg)
 	sigemptyset(&kick);
 	sigaddset(&kick, KICK);
 	pthread_sigmask(SIG_UNBLOCK, &kick, NULL);
+	/* Without one a throttled vCPU runs on until it next asks what to do, for a millisecond at most. */
+	event.sigev_notify_thread_id = gettid();
+	vcpu->has_kicker = !timer_create(CLOCK_MONOTONIC, &event, &vcpu->kicker);
 	while (stand_still(vcpu))
 		run(vcpu);
+	if (vcpu->has_kicker)
+		timer_delete(vcpu->kicker);
 	return NULL;
 }
 

@@ -88,7 +88,7 @@ class Result:
 
 
 # Lines of standard error that are no errors.
-NEWS = re.compile(r"^(migperf: (migration (started|completed|failed|cancelled|in-doubt|in doubt)|warning|too late to cancel)|listening on )")
+NEWS = re.compile(r"^(migperf: (migration (started|completed|failed|cancelled|in-doubt|in doubt)|warning|holding the stopped guest|too late to cancel)|listening on )")
 
 
 def parse(text):
