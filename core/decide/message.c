@@ -142,6 +142,30 @@ static const char *const names[MESSAGE_TYPES] = {
 	[MESSAGE_ANSWER] = "ANSWER",
 };
 
+/* Bytes of payload: so a damaged length mostly shows at once, and not when all that follows has been taken for a part of it. */
+static const struct {
+	uint32_t least, most;
+} bounds[MESSAGE_TYPES] = {
+	[MESSAGE_HELLO] = { 36, 36 + MESSAGE_FEATURES *(MESSAGE_FEATURE_NAME + 3 + MESSAGE_FEATURE_VALUE) +
+					SLUICE_MAX_REGIONS *(SLUICE_NAME_MAX + 12) + SLUICE_MESSAGE_MAX },
+	[MESSAGE_WELCOME] = { 62,
+			      62 + MESSAGE_FEATURES *(MESSAGE_FEATURE_NAME + 3 + MESSAGE_FEATURE_VALUE) + SLUICE_MAX_REGIONS },
+	[MESSAGE_REFUSE] = { 16, 16 + SLUICE_ERROR_MAX },
+	[MESSAGE_STREAMS_UP] = { 4, 4 },
+	[MESSAGE_HEARTBEAT] = { 32, 32 },
+	[MESSAGE_LANDED] = { 8, 8 + SLUICE_MAX_STREAMS * 17 },
+	[MESSAGE_SWITCHOVER] = { 8, 8 + SLUICE_MAX_SECTIONS *(SLUICE_NAME_MAX + 12) },
+	[MESSAGE_READY] = { 12, 12 },
+	[MESSAGE_GO] = { 12, 12 },
+	[MESSAGE_RUNNING] = { 12, 12 },
+	[MESSAGE_NEVER] = { 16, 16 + SLUICE_ERROR_MAX },
+	[MESSAGE_DONE] = { 12, 12 },
+	[MESSAGE_CANCEL] = { 16, 16 + SLUICE_ERROR_MAX },
+	[MESSAGE_EMBEDDER] = { 4, 4 + SLUICE_MESSAGE_MAX },
+	[MESSAGE_BYE] = { 0, 0 },
+	[MESSAGE_ANSWER] = { 4 + MESSAGE_TOKEN, 4 + MESSAGE_TOKEN },
+};
+
 const char *message_name(uint32_t type)
 {
 	return type < MESSAGE_TYPES && names[type] ? names[type] : "unknown";
@@ -422,9 +446,11 @@ int message_read_head(const uint8_t head[MESSAGE_HEAD], struct message_head *ret
 			 message_looks_like(head, MESSAGE_HEAD));
 		return -EPROTO;
 	}
-	if (ret->length > MESSAGE_PAYLOAD) {
-		snprintf(error, SLUICE_ERROR_MAX, "damaged link: a %s frame of %u bytes, %u are allowed; try again",
-			 message_name(ret->type), ret->length, MESSAGE_PAYLOAD);
+	uint32_t least = ret->type < MESSAGE_TYPES ? bounds[ret->type].least : 0;
+	uint32_t most = ret->type && ret->type < MESSAGE_TYPES ? bounds[ret->type].most : MESSAGE_PAYLOAD;
+	if (ret->length < least || ret->length > most) {
+		snprintf(error, SLUICE_ERROR_MAX, "damaged link: a %s frame of %u bytes, %u to %u are allowed; try again",
+			 message_name(ret->type), ret->length, least, most);
 		return -EPROTO;
 	}
 	return 0;

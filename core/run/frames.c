@@ -293,6 +293,8 @@ void frames_read(struct sluice *s, uint64_t now)
 			read_ended(s, (int)n);
 			return;
 		}
+		if (!link->in_got)
+			link->frame_ns = now;
 		link->in_got += (uint32_t)n;
 		link->heard_ns = now; /* part of a large frame is a sign of life too */
 	}

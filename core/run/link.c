@@ -20,6 +20,7 @@ enum {
 	FLUSH_NS = 500 * 1000 * 1000, /* for the last frames of a link that is being closed */
 	BUSY_POLL_MS = 2,
 	OFFER_NS = 2000 * 1000 * 1000, /* from greeting to the whole of HELLO */
+	FRAME_DEAD = 2,                /* dead-peer times that a frame may take from its first byte to its last */
 };
 
 int link_init(struct link *link)
@@ -187,13 +188,26 @@ static void obey(struct sluice *s)
 		dial(s, order);
 }
 
+/* When the frame that is being read has taken too long. */
+static uint64_t frame_dead(const struct link *link)
+{
+	return link->frame_ns + FRAME_DEAD * link->dead_ms * 1000000ull;
+}
+
 static void watch(struct sluice *s, uint64_t now)
 {
 	struct link *link = &s->link;
 	char text[SLUICE_ERROR_MAX];
 	if (link->conn && s->side == SIDE_DESTINATION && !link->offered && now >= link->came_ns + OFFER_NS)
 		link_forget(link);
-	if (!link->conn || now < link->heard_ns + link->dead_ms * 1000000ull)
+	if (!link->conn)
+		return;
+	if (link->in_got && now >= frame_dead(link)) {
+		/* With a length that was damaged on its way, heartbeats would be taken for a part of it, and for signs of life. */
+		link_lose(s, -EPROTO, "damaged link: a frame that does not end; try again");
+		return;
+	}
+	if (now < link->heard_ns + link->dead_ms * 1000000ull)
 		return;
 	snprintf(text, sizeof text, "nothing was heard of the %s for %.1f s: check whether it still runs, and the network",
 		 s->side == SIDE_SOURCE ? "destination" : "source", link->dead_ms * 1e-3);
@@ -247,6 +261,8 @@ static int poll_timeout(struct sluice *s, uint64_t now, bool unread, uint64_t fl
 		uint64_t dead_at = link->heard_ns + link->dead_ms * 1000000ull;
 		at = beat_at < at ? beat_at : at;
 		at = dead_at < at ? dead_at : at;
+		if (link->in_got && frame_dead(link) < at)
+			at = frame_dead(link);
 		if (s->side == SIDE_DESTINATION && atomic_load_explicit(&s->receivers, memory_order_acquire) &&
 		    now + REPORT_NS < at)
 			at = now + REPORT_NS;
@@ -306,7 +322,7 @@ static void loop(struct sluice *s)
 		}
 		frames_write(s);
 		if (unread) /* its frames wait for us */
-			link->heard_ns = now;
+			link->heard_ns = link->frame_ns = now;
 		if (!closing)
 			watch(s, now_ns());
 	}

@@ -49,6 +49,7 @@ struct link {
 	bool warned;              /* that nobody can be let in */
 	uint8_t *in;              /* a frame as it comes */
 	uint32_t in_got;
+	uint64_t frame_ns; /* its first byte came */
 	uint64_t heard_ns, beat_ns, reported_ns, reported_bytes;
 	uint64_t peer_clock_ns, peer_heard_ns;
 	uint64_t messages_in, messages_before; /* the embedder's: on this link, and on earlier ones */

@@ -448,6 +448,30 @@ static void what_it_looks_like(void)
 	CU_ASSERT_STRING_EQUAL(message_looks_like(&nothing, 0), "something else");
 }
 
+/* A length that no frame of that type has shows before anything of the frame is waited for. */
+static void lengths_have_bounds_by_type(void)
+{
+	static struct message m;
+	struct message_head head;
+	char error[SLUICE_ERROR_MAX];
+
+	for (uint32_t type = MESSAGE_HELLO; type < MESSAGE_TYPES; type++) {
+		memset(&m, 0, sizeof m);
+		m.type = (enum message_type)type;
+		int length = message_encode(&m, 1, 2, frame);
+		CU_ASSERT_FATAL(length >= MESSAGE_HEAD);
+		CU_ASSERT_EQUAL(message_read_head(frame, &head, error), 0); /* the least that it can be */
+		for (int damage = 0; damage < 3; damage++) {
+			uint32_t wrong = damage == 0 ? MESSAGE_PAYLOAD : damage == 1 ? head.length - 1 : UINT32_MAX;
+			uint8_t copy[MESSAGE_HEAD];
+			memcpy(copy, frame, sizeof copy);
+			memcpy(copy + 8, &wrong, sizeof wrong);
+			CU_ASSERT_EQUAL(message_read_head(copy, &head, error), -EPROTO);
+			CU_ASSERT_EQUAL(message_read_head(frame, &head, error), 0);
+		}
+	}
+}
+
 SUITE("message", TEST(there_and_back), TEST(truncations), TEST(damaged_bytes), TEST(hostile_payloads), TEST(counts_beyond_limits),
       TEST(answer_as_it_is_written), TEST(names), TEST(texts_are_made_printable), TEST(codes_are_errors), TEST(unknown_types),
-      TEST(what_it_looks_like))
+      TEST(what_it_looks_like), TEST(lengths_have_bounds_by_type))
