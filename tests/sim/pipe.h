@@ -36,7 +36,7 @@ struct end {
 	bool open, shut, stream;
 	bool talked;       /* has read a whole frame */
 	uint64_t heard_at; /* the last byte was read, or it came to be */
-	bool garbled;      /* has sent a wrong length: where its frames begin, nobody can tell any more */
+	bool garbled;      /* has sent a wrong length: where its frames or batches begin, nobody can tell any more */
 	bool poisoned;     /* has read what it must not go on behind */
 	bool parted;       /* has told the other side that this is no link for it, and only reads until that one closes */
 	enum wire_harm harm;

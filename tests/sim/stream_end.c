@@ -35,8 +35,9 @@ static void damage(struct end *e, struct seg *head, const struct batch_head *bat
 		harm_flip(head->data + sizeof *batch + sim_below(batch->extents) * sizeof(struct extent), 2);
 	else
 		harm_flip(head->data, head->length);
-	/* More extents than there are: what follows is read as such before the check can tell. */
-	head->poison = ((const struct batch_head *)(const void *)head->data)->extents <= batch->extents;
+	/* More extents than there are: what follows, damaged or not, is read as such before the check can tell. */
+	e->garbled |= ((const struct batch_head *)(const void *)head->data)->extents > batch->extents;
+	head->poison = !e->garbled;
 }
 
 /* The head with its extents, and what is wrong with it. */
@@ -61,12 +62,12 @@ static void push_batch_head(struct end *e, const struct iovec *iov)
 		damage(e, s, batch);
 	} else if (harm == HARM_OLD) {
 		harm_old_batch((struct batch_frame *)(void *)s->data);
-		s->poison = true;
+		s->poison = !e->garbled;
 		e->stale = true;
 	} else if (harm == HARM_DOUBLE) {
 		struct seg *twice = pipe_push(e, iov->iov_base, (uint32_t)iov->iov_len, (uint32_t)iov->iov_len);
 		twice->frame = batch->type;
-		twice->poison = true;
+		twice->poison = !e->garbled;
 	} else {
 		wire_cut(e->wire);
 	}
@@ -97,8 +98,9 @@ static void push_some(struct end *e)
 		if (left > 65536)
 			left = 65536;
 		struct seg *s = pipe_push(e, at, (uint32_t)left, (uint32_t)left);
-		s->poison = e->damage_at && e->damage_at <= left;
-		if (s->poison)
+		bool here = e->damage_at && e->damage_at <= left;
+		s->poison = here && !e->garbled;
+		if (here)
 			harm_flip(s->data + e->damage_at - 1, 1);
 		e->damage_at = e->damage_at > left ? e->damage_at - (uint32_t)left : 0;
 	}
