@@ -176,6 +176,7 @@ static void on_incoming(void *opaque, const struct sluice_offer *offers, size_t 
 	struct embedder *e = opaque;
 
 	(void)cookie;
+	e->met = true;
 	if (n != guest.regions || length > SLUICE_MESSAGE_MAX)
 		sim_violation("Law 7: an offer of %zu regions came through", n);
 	for (uint32_t i = 0; i < n; i++) {
@@ -429,12 +430,13 @@ void embedder_start(enum sim_side side)
 {
 	struct embedder *e = &embedders[side];
 	struct sluice_listener *listener = e->listener;
-	bool crashed_ever = e->crashed_ever;
+	bool crashed_ever = e->crashed_ever, forgot = e->forgot;
 
 	*e = (struct embedder){ .side = side,
 				.listener = listener,
 				.up = true,
 				.crashed_ever = crashed_ever,
+				.forgot = forgot,
 				.close_at = FIBER_FOREVER,
 				.cancel_at = FIBER_FOREVER,
 				.continue_at = FIBER_FOREVER,
@@ -456,6 +458,7 @@ void embedder_crash(enum sim_side side, bool host)
 
 	sim_trace("%s: its %s dies", side_names[side], host ? "host" : "process");
 	e->crashed = e->crashed_ever = true;
+	e->forgot |= e->met;
 	e->host_gone = host;
 	e->up = false;
 	e->session = NULL;

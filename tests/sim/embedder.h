@@ -21,6 +21,8 @@ struct embedder {
 	bool up; /* its fiber runs */
 	bool crashed, host_gone;
 	bool crashed_ever; /* though it was started again */
+	bool met;          /* destination: a source has offered its guest to this session */
+	bool forgot;       /* and that one crashed, whatever was started since */
 	bool ended, doubt;
 	enum sluice_phase phase;
 	struct answer answers[SLUICE_RESUME + 1];

@@ -220,7 +220,7 @@ static void serve_again(void)
 {
 	struct embedder *d = &embedders[SIM_DESTINATION];
 
-	if (!d->up && !d->crashed && !watch.served && embedders[SIM_SOURCE].up && sim_one_in(8)) {
+	if (!d->up && !d->crashed && d->met && !watch.served && embedders[SIM_SOURCE].up && sim_one_in(8)) {
 		sim_trace("destination: waits for the next guest");
 		watch.first = *d;
 		watch.served = true;
@@ -245,7 +245,7 @@ static bool decided(const struct embedder *e)
 static void resolve(void)
 {
 	struct embedder *s = &embedders[SIM_SOURCE], *d = &embedders[SIM_DESTINATION];
-	bool gone = watch.served || d->crashed_ever; /* whoever is there now, it is not the session that was to get the guest */
+	bool gone = watch.served || d->forgot; /* whoever is there now, it is not the session that was to get the guest */
 
 	if (s->doubt && !s->resolved && guest.running[SIM_DESTINATION])
 		s->resolve = 0;
@@ -308,6 +308,7 @@ static void attempt(bool clean)
 	faults_last_until(sim_now);
 	memset(&watch, 0, sizeof watch);
 	watch.first_wire = wires_count();
+	embedders[SIM_DESTINATION].forgot = false;
 	embedder_start(SIM_DESTINATION);
 	embedder_start(SIM_SOURCE);
 	do {
