@@ -132,6 +132,7 @@ static void finish(struct embedder *e, enum sluice_request r)
 {
 	struct answer *a = &e->answers[r];
 	int code = take_effect(e, r, a->code);
+	e->did |= code ? 0 : 1u << r;
 
 	if (!a->due) /* given up meanwhile */
 		return;

@@ -21,6 +21,8 @@ struct embedder {
 	bool up; /* its fiber runs */
 	bool crashed, host_gone;
 	bool crashed_ever; /* though it was started again */
+	uint32_t did;      /* bit per request that this session's embedder has done, and well */
+	bool said_ready;   /* destination: its session */
 	bool met;          /* destination: a source has offered its guest to this session */
 	bool forgot;       /* and that one crashed, whatever was started since */
 	bool ended, doubt;

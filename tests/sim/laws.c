@@ -19,12 +19,19 @@
 enum { CLAIMED = 1, FILLED = 2, LANDED_ONCE = 4 };
 
 static uint8_t page_state[GUEST_PAGES];
-static bool go_sent, never_sent, never_came, go_came, running_came;
+static bool switchover_said, cancel_came, go_sent, never_sent, never_came, go_came, running_came;
 
 void laws_attempt(void)
 {
 	memset(page_state, 0, sizeof page_state);
-	go_sent = never_sent = never_came = go_came = running_came = false;
+	switchover_said = cancel_came = go_sent = never_sent = never_came = go_came = running_came = false;
+}
+
+/* Nothing is promised that the embedder has not done. */
+static void must_have(enum sim_side side, enum sluice_request request, const char *what)
+{
+	if (!(embedders[side].did & 1u << request))
+		sim_violation("Law 5: %s", what);
 }
 
 void laws_reset(void)
@@ -152,6 +159,10 @@ void laws_guest_runs(enum sim_side side)
 		sim_violation("Law 5: the destination runs the guest without GO and without an operator's word");
 	if (guest.running[!side])
 		sim_violation("Law 5: two guests run");
+	if (side == SIM_DESTINATION) {
+		must_have(side, SLUICE_LOAD, "the destination runs the guest without its device state");
+		must_have(side, SLUICE_ACQUIRE, "the destination runs the guest without its disks");
+	}
 	if (side == SIM_DESTINATION && never_sent)
 		sim_violation("Law 5: the destination runs the guest after it said NEVER");
 	if (side == SIM_DESTINATION)
@@ -161,6 +172,7 @@ void laws_guest_runs(enum sim_side side)
 void laws_go_sent(void)
 {
 	go_sent = true;
+	must_have(SIM_SOURCE, SLUICE_RELEASE, "GO is sent and the disks were not released");
 	if (guest.running[SIM_SOURCE])
 		sim_violation("Law 5: GO is sent while the source runs its guest");
 }
@@ -198,10 +210,45 @@ void laws_never_sent(void)
 		sim_violation("Law 5: the destination says NEVER and its guest runs");
 }
 
+void laws_switchover_sent(void)
+{
+	switchover_said = true;
+	must_have(SIM_SOURCE, SLUICE_SAVE, "SWITCHOVER is sent and device state was not saved");
+}
+
+void laws_ready_sent(void)
+{
+	embedders[SIM_DESTINATION].said_ready = true;
+	must_have(SIM_DESTINATION, SLUICE_LOAD, "READY is sent and device state was not loaded");
+}
+
+void laws_cancel_sent(void)
+{
+	if (switchover_said && !guest.running[SIM_SOURCE])
+		sim_violation("Law 5: the source makes the destination destroy its copy, and its own guest stands still");
+}
+
+void laws_cancel_came(void)
+{
+	cancel_came = true;
+}
+
+static void destination_phase(enum sluice_phase phase)
+{
+	const struct embedder *d = &embedders[SIM_DESTINATION];
+
+	if ((phase == SLUICE_FAILED || phase == SLUICE_CANCELLED) && d->said_ready && !go_came && !cancel_came && !d->resolved)
+		sim_violation("Law 5: the destination was ready, and destroys the guest though nobody said so");
+}
+
 void laws_phase(enum sim_side side, int phase)
 {
-	if (side == SIM_DESTINATION)
+	if (side == SIM_DESTINATION) {
+		destination_phase((enum sluice_phase)phase);
 		return;
+	}
+	if (phase == SLUICE_CANCELLED && !guest.running[SIM_SOURCE])
+		sim_violation("Law 9: cancelled says that the guest runs, and it stands still");
 	if (phase == SLUICE_COMPLETED && !running_came && !embedders[SIM_SOURCE].resolved)
 		sim_violation("Law 5: the source has completed without RUNNING");
 	if ((phase == SLUICE_CANCELLED || phase == SLUICE_FAILED) && go_sent && !never_came && !embedders[SIM_SOURCE].resolved)

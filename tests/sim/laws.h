@@ -15,6 +15,11 @@ void laws_page_lands(enum sim_side side, uint32_t page, uint64_t version);
 /* The destination's embedder was asked to load: all must be here. */
 void laws_all_landed(const char *when);
 void laws_guest_runs(enum sim_side side);
+/* Words as they are written, and read. */
+void laws_switchover_sent(void);
+void laws_ready_sent(void);
+void laws_cancel_sent(void);
+void laws_cancel_came(void);
 void laws_go_sent(void);
 void laws_never_came(void);
 void laws_go_came(void);

@@ -72,6 +72,12 @@ void world_frame_begins(const struct wire *w, enum sim_side side, uint32_t type)
 		laws_running_sent();
 	if (ours && side == SIM_DESTINATION && type == MESSAGE_NEVER)
 		laws_never_sent();
+	if (ours && side == SIM_DESTINATION && type == MESSAGE_READY)
+		laws_ready_sent();
+	if (ours && side == SIM_SOURCE && type == MESSAGE_SWITCHOVER)
+		laws_switchover_sent();
+	if (ours && side == SIM_SOURCE && type == MESSAGE_CANCEL)
+		laws_cancel_sent();
 	faults_at_frame(type, FRAME_BEGINS);
 }
 
@@ -94,6 +100,8 @@ void world_frame_read(const struct wire *w, enum sim_side side, uint32_t type)
 		laws_running_came();
 	if (ours && side == SIM_DESTINATION && type == MESSAGE_GO)
 		laws_go_came();
+	if (ours && side == SIM_DESTINATION && type == MESSAGE_CANCEL)
+		laws_cancel_came();
 	faults_at_frame(type, FRAME_READ);
 }
 
