@@ -40,6 +40,7 @@ struct embedder {
 struct embedder_habits {
 	uint64_t param[SLUICE_REMEMBER_MS + 1];
 	uint64_t slow_ns;      /* callbacks take up to so long */
+	bool alone;            /* no operator comes as long as the two sides can end a doubt by themselves */
 	uint64_t patience_ns;  /* an operator watches a doubt for so long */
 	uint32_t fails, hangs; /* one callback in so many; 0: none */
 	uint32_t log_fails;    /* one call of the dirty log's */

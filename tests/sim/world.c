@@ -133,6 +133,7 @@ static void choose_habits(void)
 	h->param[SLUICE_THROTTLE_MAX] = sim_one_in(4) ? sim_below(100) : 0;
 	h->param[SLUICE_HOLD] = sim_one_in(4);
 	h->param[SLUICE_REMEMBER_MS] = sim_one_in(4) ? 0 : sim_spread(100, 10000);
+	h->alone = sim_one_in(2);
 	h->patience_ns = sim_spread(SIM_MS, sim_one_in(2) ? 200 * SIM_MS : 20 * SIM_S);
 	h->slow_ns = sim_spread(10 * US, 100 * SIM_MS);
 	h->fails = sim_one_in(8) ? 4 : 0;
@@ -269,10 +270,21 @@ static void resolve(void)
 		d->resolve = 1;
 }
 
+/* Both sides are there and have all they had: nobody is needed, they reach each other again. */
+static bool ends_by_itself(void)
+{
+	const struct embedder *s = &embedders[SIM_SOURCE], *d = &embedders[SIM_DESTINATION];
+
+	return embedder_habits.alone && s->up && d->up && !watch.served && !s->crashed_ever && !d->crashed_ever &&
+	       !s->resume_failed && !d->resume_failed;
+}
+
 static void operate(void)
 {
 	const struct embedder *s = &embedders[SIM_SOURCE], *d = &embedders[SIM_DESTINATION];
 
+	if (ends_by_itself())
+		return;
 	if (!(s->up && s->doubt) && !(d->up && d->doubt)) {
 		watch.doubt_since = 0;
 	} else if (!watch.doubt_since) {
