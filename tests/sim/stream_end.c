@@ -166,9 +166,10 @@ static uint32_t deliver(struct end *e, const struct seg *s, unsigned char *to, s
 			memcpy(to, s->data + s->taken, n);
 		return n;
 	}
-	/* Whole pages, one at a time: a landing is not atomic. Other bytes than pages only come here where a check was missed. */
+	/* Whole pages, one at a time: a landing is not atomic. Other bytes than pages only come here where a check was missed, or behind a
+	 * head that came twice, which raw pages have no check against: rubbish, until the next head shows it. */
 	n = n < WIRE_PAGE ? n : WIRE_PAGE;
-	if (s->pages && s->taken % WIRE_PAGE == 0)
+	if (s->pages && s->taken % WIRE_PAGE == 0 && !e->poisoned)
 		memcpy(&version, s->data + s->taken / WIRE_PAGE * 8, 8);
 	laws_page_lands(e->side, page, version);
 	*guest_page(side, page) = version;
