@@ -44,7 +44,7 @@ AFTERS = (LET, REFUSE, RESET_A_WHILE, LET, REFUSE, HOLE_A_WHILE)
 LANES = 2 if SANITIZED else 6
 HANG_S = 10       # beyond what its deadlines allow
 REMEMBERS_S = 10  # SLUICE_REMEMBER_MS: how long a session that is over answers, or asks
-RUNS = int(sys.argv[sys.argv.index("--runs") + 1]) if "--runs" in sys.argv else 60 if SHORT else 300
+RUNS = int(sys.argv[sys.argv.index("--runs") + 1]) if "--runs" in sys.argv else 30 if SANITIZED else 60 if SHORT else 300
 SEED = int(os.environ.get("SEED", random.SystemRandom().randrange(1 << 32)))
 
 
