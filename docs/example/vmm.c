@@ -183,7 +183,6 @@ static void on_load(void *opaque, const struct sluice_section *sections, size_t 
 
 static const struct sluice_ops ops = { sizeof(ops),     .event = on_event,       .pause = on_pause, .resume = on_resume,
 				       .save = on_save, .incoming = on_incoming, .load = on_load };
-
 /* ---- the event loop: in a real VMM, its own, with this descriptor among others */
 
 static void loop_until(const int *flag)
@@ -217,6 +216,8 @@ static void destination(int report)
 		wrong += count != expected && !(at == v.state.regs.rdi && count == expected + 1);
 	}
 	printf("destination: %llu laps, %u wrong pages\n", v.state.regs.rbx, wrong);
+	loop_until(&v.ended); /* the source closes the session; a real VMM would run on meanwhile */
+	sluice_destroy(v.session);
 	exit(!v.completed || wrong || !v.state.regs.rbx);
 }
 
@@ -236,8 +237,7 @@ int main(void)
 	must(read(fds[0], uri, sizeof(uri) - 1) > 0, "the destination's address");
 	must(!sluice_create(&ops, NULL, &v.session) && !add_ram(), "session");
 	struct sluice_kvm_slot slot = { .slot = 0, .size = RAM, .region = 0 };
-	struct sluice_kvm kvm = { .size_of = sizeof(kvm), .vm_fd = v.vm, .slots = &slot, .n_slots = 1 };
-	kvm.flags = SLUICE_KVM_MANUAL_PROTECT;
+	struct sluice_kvm kvm = { sizeof(kvm), .vm_fd = v.vm, .flags = SLUICE_KVM_MANUAL_PROTECT, .slots = &slot, .n_slots = 1 };
 	must(!sluice_set_kvm(v.session, &kvm) && !sluice_source_start(v.session, uri), "start");
 	loop_until(&v.completed);
 	printf("source: %s\n", v.completed ? "completed" : "not completed: sluice_get_error() says why");
