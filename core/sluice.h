@@ -392,8 +392,8 @@ struct sluice_stats {
 	uint64_t dirty_bytes_per_s, throughput_bytes_per_s; /* estimates; throughput counts landed bytes */
 	uint32_t rounds;
 	uint32_t device_tries;           /* times the guest was stopped */
-	uint32_t throttle_percent;       /* asked for now */
-	uint32_t throttle_max_percent;   /* and at most so far */
+	uint32_t throttle_percent;       /* that ops.throttle was last told */
+	uint32_t throttle_max_percent;   /* the most that it was told */
 	uint64_t own_bytes;              /* memory that sluice itself has allocated */
 	struct sluice_hist lock_held_us; /* the big lock, by sluice */
 	struct sluice_hist sync_ms;      /* one piece of a dirty log sync */
