@@ -3,16 +3,11 @@
 """limits.py: guests far larger than this machine's memory: what sluice itself needs is bounded by bits per page and by stream."""
 import threading
 
-from migperf import Checks, Server, Process, completed, sane
+from migperf import Checks, Server, Process, available, completed, sane
 
 checks = Checks()
 PAGE, STREAMS = 4096, 4
 GIB, TIB = 1 << 30, 1 << 40
-
-
-def available():
-    with open("/proc/meminfo") as lines:
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
 
 
 class Peak:

@@ -207,6 +207,12 @@ def free_port():
         return s.getsockname()[1]
 
 
+def available():
+    """Memory that processes can still take, in bytes."""
+    with open("/proc/meminfo") as lines:
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+
+
 class Server(Process):
     """`migperf -s URI -J`, listening when the constructor returns; uri is where, with the port that the kernel chose."""
 
