@@ -39,6 +39,7 @@ extern "C" {
 #define SLUICE_NAME_MAX 64u       /* a region's or section's name with its final NUL */
 #define SLUICE_MESSAGE_MAX 16384u /* sluice_send_message, and the cookie */
 #define SLUICE_ERROR_MAX 256u
+#define SLUICE_CAUSE_MAX 80u
 
 struct sluice;          /* a session: one end of one migration */
 struct sluice_listener; /* a place that destination sessions are reached at */
@@ -68,6 +69,8 @@ struct sluice_error {
 	int stream;                  /* data stream, -1: not one stream's */
 	uint32_t theirs;             /* 1: the other side said so */
 	char text[SLUICE_ERROR_MAX]; /* one line: what happened and what to do */
+	/* Of a doubt: what led to it, alone and in a few words, for an embedder that says itself what to do. Else empty. */
+	char cause[SLUICE_CAUSE_MAX];
 };
 
 enum sluice_event_type {

@@ -332,13 +332,12 @@ void end_wait(struct end *end, uint64_t until_ns)
 static bool abandon(struct end *end)
 {
 	uint64_t until = os_now_ns() + END_LINGER_NS;
-	struct sluice_error why;
 	unsigned before;
 
 	pthread_mutex_lock(&end->lock);
 	before = end->doubts_ended;
 	pthread_mutex_unlock(&end->lock);
-	sluice_get_error(end->session, &why);
+	sluice_get_error(end->session, &end->doubt);
 	if (sluice_resolve(end->session, 0))
 		return false;
 	while (end_phase(end) == SLUICE_IN_DOUBT && !end_ended(end) && os_now_ns() < until)
@@ -346,7 +345,6 @@ static bool abandon(struct end *end)
 	pthread_mutex_lock(&end->lock);
 	end->abandoned = before == end->doubts_ended;
 	pthread_mutex_unlock(&end->lock);
-	snprintf(end->doubt, sizeof(end->doubt), "%s", why.code ? why.text : "the link was lost while the guest changed sides");
 	return end->abandoned;
 }
 
@@ -377,11 +375,10 @@ static bool lacks(const struct sluice_error *why)
 
 void end_explain_doubt(struct end *end, char error[RESULT_TEXT], const char *format, const char *other)
 {
-	const char *from = strchr(end->doubt, '('), *to = from ? strchr(from, ')') : NULL; /* the library's reason */
 	int length = snprintf(error, RESULT_TEXT, format, other);
 
-	if (to && length >= 0 && length < (int)RESULT_TEXT)
-		snprintf(error + length, RESULT_TEXT - (size_t)length, " %.*s", (int)(to + 1 - from), from);
+	if (length >= 0 && length < (int)RESULT_TEXT)
+		snprintf(error + length, RESULT_TEXT - (size_t)length, " (%s)", end->doubt.cause);
 }
 
 enum exit_status end_outcome(struct end *end, const char **ret_status, char error[RESULT_TEXT])
@@ -390,7 +387,7 @@ enum exit_status end_outcome(struct end *end, const char **ret_status, char erro
 
 	if (end->abandoned) {
 		*ret_status = "in-doubt";
-		snprintf(error, RESULT_TEXT, "%s", end->doubt);
+		snprintf(error, RESULT_TEXT, "%s", end->doubt.text);
 		return EXIT_IN_DOUBT;
 	}
 	sluice_get_error(end->session, &why);

@@ -55,10 +55,10 @@ struct end {
 	unsigned rounds;
 
 	/* main thread */
-	uint64_t doubt_until_ns; /* 0: not in doubt */
-	unsigned stops;          /* of the loop, seen while in doubt or closing */
-	bool abandoned;          /* in doubt for too long: the guest was let go, wherever it runs */
-	char doubt[SLUICE_ERROR_MAX];
+	uint64_t doubt_until_ns;   /* 0: not in doubt */
+	unsigned stops;            /* of the loop, seen while in doubt or closing */
+	bool abandoned;            /* in doubt for too long: the guest was let go, wherever it runs */
+	struct sluice_error doubt; /* when it was abandoned */
 };
 
 /* Make a session with the command line's parameters, its worker and its iothread. `ops` lacks lock and unlock:

@@ -12,18 +12,10 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { SLACK_MS = 5000 };
-#define NEVER_NS UINT64_MAX
-
 static void await(struct destination *d, enum destination_state state, uint64_t until_ns, const char *what)
 {
 	d->state = state;
 	d->deadline = (struct deadline){ until_ns, what };
-}
-
-static uint64_t in_ms(const struct input *in, uint64_t ms)
-{
-	return in->now_ns + ms * 1000000u;
 }
 
 static void enter(struct destination *d, struct actions *out, enum sluice_phase phase)
@@ -65,10 +57,8 @@ static void end(struct destination *d, const struct input *in, struct actions *o
 static void note_error(struct destination *d, const struct input *in, struct actions *out, int code, int stream, const char *text)
 {
 	d->error_code = code;
-	struct action *a = actions_add(out, ACTION_ERROR);
-	a->code = code;
+	struct action *a = actions_error(out, code, d->phase);
 	a->stream = stream;
-	a->phase = d->phase;
 	a->theirs = input_is_word(in);
 	snprintf(a->text, sizeof a->text, "%s", text);
 }
@@ -115,15 +105,15 @@ static void never(struct destination *d, const struct input *in, struct actions 
 	remember(d, in, DESTINATION_TELLING);
 }
 
-static void doubt(struct destination *d, const struct input *in, struct actions *out, const char *why)
+static void doubt(struct destination *d, struct actions *out, const char *cause)
 {
-	char text[SLUICE_ERROR_MAX];
-	snprintf(text, sizeof text,
+	d->error_code = -EINPROGRESS;
+	struct action *a = actions_error(out, d->error_code, d->phase);
+	snprintf(a->cause, sizeof a->cause, "%s", cause);
+	snprintf(a->text, sizeof a->text,
 		 "in doubt whether the source runs the guest (%.70s). If it does not come back: where it runs, resolve this side "
-		 "to "
-		 "discard; else end it there first, then resolve this side to run",
-		 why);
-	note_error(d, in, out, -EINPROGRESS, -1, text);
+		 "to discard; else end it there first, then resolve this side to run",
+		 cause);
 	actions_add(out, ACTION_STREAMS_STOP);
 	actions_add(out, ACTION_LINK_DROP)->link = d->epoch;
 	d->link_up = false;
@@ -282,7 +272,7 @@ static void message(struct destination *d, const struct input *in, struct action
 	snprintf(text, sizeof text, "the source sent %s, which does not belong in phase %s: use the same version on both sides",
 		 message_name(m->type), sluice_phase_name(d->phase));
 	if (d->state == DESTINATION_READY)
-		doubt(d, in, out, "a message out of place");
+		doubt(d, out, "a message out of place");
 	else
 		fail(d, in, out, SLUICE_FAILED, MESSAGE_CANCEL, -EPROTO, -1, text);
 }
@@ -296,7 +286,7 @@ static void lost(struct destination *d, const struct input *in, struct actions *
 	}
 	d->link_up = false;
 	if (d->state == DESTINATION_READY) {
-		doubt(d, in, out, link_loss_cause(in));
+		doubt(d, out, link_loss_cause(in));
 	} else if (d->state < DESTINATION_READY) {
 		fail(d, in, out, SLUICE_FAILED, MESSAGE_CANCEL, in->code, -1, in->text);
 	} else if (d->state == DESTINATION_LINGERING) {
@@ -319,7 +309,7 @@ static void back(struct destination *d, const struct input *in, struct actions *
 	actions_add(out, ACTION_ADMIT)->link = d->epoch;
 	switch (d->state) {
 	case DESTINATION_DOUBT:
-		actions_add(out, ACTION_ERROR);
+		actions_add(out, ACTION_MENDED);
 		enter(d, out, SLUICE_DEVICE);
 		ready(d, in, out);
 		break;
@@ -360,7 +350,7 @@ static void tick(struct destination *d, const struct input *in, struct actions *
 	if (in->now_ns < d->deadline.at_ns)
 		return;
 	if (d->state == DESTINATION_READY) {
-		doubt(d, in, out, "it does not answer");
+		doubt(d, out, "it does not answer");
 	} else if (d->state == DESTINATION_WAIT_DONE) {
 		end(d, in, out, SLUICE_COMPLETED);
 	} else if (d->state == DESTINATION_TELLING) {
@@ -379,7 +369,7 @@ static void resolve(struct destination *d, const struct input *in, struct action
 {
 	if (d->state != DESTINATION_DOUBT)
 		return;
-	actions_add(out, ACTION_ERROR);
+	actions_add(out, ACTION_MENDED);
 	if (in->value)
 		ask(d, in, out, DESTINATION_ACQUIRING, SLUICE_ACQUIRE, "the embedder to take the disks");
 	else

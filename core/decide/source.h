@@ -20,15 +20,16 @@ enum source_state {
 	SOURCE_HOLDING, /* until sluice_continue() */
 	SOURCE_SAVING,
 	SOURCE_FINAL_SYNC,
-	SOURCE_LAST_ROUND, /* and then its closing sync */
+	SOURCE_TURNING_BACK, /* downtime guard: resuming, then active again */
+	SOURCE_LAST_ROUND,   /* and then its closing sync */
 	SOURCE_WAIT_READY,
 	SOURCE_RELEASING,
 	SOURCE_WAIT_RUNNING, /* GO was handed to the transport: never runs the guest by itself from here on */
-	SOURCE_TURNING_BACK, /* downtime guard: resuming, then active again */
-	SOURCE_GIVING_UP,    /* resuming, then failed or cancelled */
 	SOURCE_LINGERING,    /* completed; the link is there for messages */
-	SOURCE_RECLAIMING,   /* the operator said run: resuming */
-	SOURCE_TELLING,      /* the guest runs here: the destination, which may be ready, is to say that it never will run it */
+	/* From here on: leaving (source_leave.c). */
+	SOURCE_GIVING_UP,  /* resuming, then failed or cancelled */
+	SOURCE_RECLAIMING, /* the operator said run: resuming */
+	SOURCE_TELLING,    /* the guest runs here: the destination, which may be ready, is to say that it never will run it */
 	/* No link: in doubt (GO was handed over), or having to tell. */
 	SOURCE_APART, /* until the next try */
 	SOURCE_REDIALLING,

@@ -66,3 +66,11 @@ void actions_request(struct actions *actions, enum sluice_request request)
 {
 	actions_add(actions, ACTION_REQUEST)->request = request;
 }
+
+struct action *actions_error(struct actions *actions, int code, enum sluice_phase phase)
+{
+	struct action *a = actions_add(actions, ACTION_ERROR);
+	a->code = code;
+	a->phase = phase;
+	return a;
+}

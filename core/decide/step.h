@@ -63,7 +63,8 @@ struct input {
 
 enum action_type {
 	ACTION_PHASE,         /* phase: tell the embedder */
-	ACTION_ERROR,         /* code, stream, theirs, text: keep the first; code 0: it has mended */
+	ACTION_ERROR,         /* code, stream, phase, theirs, cause, text: keep the first */
+	ACTION_MENDED,        /* the error was a doubt, and that has ended: forget it */
 	ACTION_DIAL,          /* source: let go of the link, and connect `link` */
 	ACTION_ADMIT,         /* destination: `link` may be used: begin with ANSWER */
 	ACTION_LINK_DROP,     /* let go of `link` now; the session goes on */
@@ -94,6 +95,7 @@ struct action {
 	bool fetched, last;
 	bool theirs; /* the other side said so */
 	struct sluice_round round_info;
+	char cause[SLUICE_CAUSE_MAX];
 	char text[SLUICE_ERROR_MAX];
 };
 
@@ -115,6 +117,8 @@ void actions_phase(struct actions *actions, enum sluice_phase phase);
 void actions_send(struct actions *actions, enum message_type type);
 void actions_send_word(struct actions *actions, enum message_type type, int code, const char *text);
 void actions_request(struct actions *actions, enum sluice_request request);
+/* The caller adds the text, and what else is known. */
+struct action *actions_error(struct actions *actions, int code, enum sluice_phase phase);
 
 /* A stream that broke: often because the other side gave up, and the link is about to say why. So that word is waited for. */
 struct stream_loss {
@@ -130,6 +134,15 @@ void stream_loss_note(struct stream_loss *loss, const struct input *input);
 
 /* What a wait of the deciding code is for, and until when. */
 struct deadline {
-	uint64_t at_ns; /* UINT64_MAX: none */
+	uint64_t at_ns; /* or NEVER_NS */
 	const char *what;
 };
+
+#define NEVER_NS UINT64_MAX
+
+enum { SLACK_MS = 5000 }; /* beyond the other side's own deadline before its silence is an error */
+
+static inline uint64_t in_ms(const struct input *input, uint64_t ms)
+{
+	return input->now_ns + ms * 1000000u;
+}

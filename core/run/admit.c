@@ -13,8 +13,8 @@
 enum { DOOR_PAUSE_NS = 100 * 1000 * 1000 };
 
 /* Some frames to a connection that we do not keep. They are small and the socket is new, so they go out at once or not at all. */
-static void part(struct sluice *s, struct conn *conn, const struct message *messages, const uint32_t *epochs, uint32_t n,
-		 uint64_t now)
+static void say_and_part(struct sluice *s, struct conn *conn, const struct message *messages, const uint32_t *epochs, uint32_t n,
+			 uint64_t now)
 {
 	uint8_t *bytes = malloc(n * (MESSAGE_HEAD + MESSAGE_PAYLOAD));
 	size_t length = 0;
@@ -40,7 +40,7 @@ static void turn_away(struct sluice *s, struct conn *conn, int code, const char 
 	m->type = MESSAGE_REFUSE;
 	m->u.word.code = code;
 	snprintf(m->u.word.text, sizeof m->u.word.text, "%s", text);
-	part(s, conn, m, &epoch, 1, now);
+	say_and_part(s, conn, m, &epoch, 1, now);
 	free(m);
 }
 
@@ -66,7 +66,7 @@ static void answer_for(struct sluice *s, struct tombstone *t, const struct greet
 		m[1].u.word.code = -ECANCELED;
 		snprintf(m[1].u.word.text, sizeof m[1].u.word.text, "the guest was not run, and that migration is over");
 	}
-	part(s, conn, m, epochs, 2, now);
+	say_and_part(s, conn, m, epochs, 2, now);
 	free(m);
 }
 

@@ -298,6 +298,7 @@ static void carry_out(struct sluice *s, const struct action *a)
 		outbox_phase(&s->outbox, a->phase);
 		break;
 	case ACTION_ERROR: session_error(s, a); break;
+	case ACTION_MENDED: session_mended(s); break;
 	case ACTION_DIAL: dial(s, a->link); break;
 	case ACTION_ADMIT: admit(s, a->link); break;
 	case ACTION_LINK_DROP: link_drop(s, a->link); break;

@@ -55,19 +55,25 @@ static __attribute__((format(printf, 3, 4))) int refuse(struct sluice *s, int co
 void session_error(struct sluice *s, const struct action *error)
 {
 	pthread_mutex_lock(&s->look);
-	if (!error->code) { /* a doubt that has ended */
-		s->error_final = false;
-		s->error = (struct sluice_error){ 0 };
-	} else if (!s->error_final) {
+	if (!s->error_final) {
 		s->error_final = true;
 		s->error = (struct sluice_error){
 			.code = error->code, .phase = error->phase, .stream = error->stream, .theirs = error->theirs
 		};
 		snprintf(s->error.text, sizeof s->error.text, "%s", error->text);
+		snprintf(s->error.cause, sizeof s->error.cause, "%s", error->cause);
 		/* The other side's words were cut to length, perhaps within a character: what is left must not break a JSON. */
 		for (char *c = s->error.text; *c; c++)
 			*c = (unsigned char)*c < 0x80 ? *c : '?';
 	}
+	pthread_mutex_unlock(&s->look);
+}
+
+void session_mended(struct sluice *s)
+{
+	pthread_mutex_lock(&s->look);
+	s->error_final = false;
+	s->error = (struct sluice_error){ 0 };
 	pthread_mutex_unlock(&s->look);
 }
 

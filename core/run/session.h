@@ -129,8 +129,9 @@ static inline uint64_t param(const struct sluice *s, enum sluice_param p)
 	return atomic_load_explicit(&s->params[p], memory_order_relaxed);
 }
 
-/* ACTION_ERROR: keep the first error; code 0: forget it. Control. */
+/* ACTION_ERROR, ACTION_MENDED. Control. */
 void session_error(struct sluice *s, const struct action *error);
+void session_mended(struct sluice *s);
 
 /* control.c */
 int control_start(struct sluice *s);

@@ -28,7 +28,8 @@ static inline int one_said(char *at, size_t room, const struct action *a)
 {
 	switch (a->type) {
 	case ACTION_PHASE: return snprintf(at, room, "phase:%s", sluice_phase_name(a->phase));
-	case ACTION_ERROR: return snprintf(at, room, a->code ? "error" : "mended");
+	case ACTION_ERROR: return snprintf(at, room, "error");
+	case ACTION_MENDED: return snprintf(at, room, "mended");
 	case ACTION_DIAL: return snprintf(at, room, "dial");
 	case ACTION_SEND: return snprintf(at, room, "%s", message_name(a->message_type));
 	case ACTION_ADOPT: return snprintf(at, room, "adopt");

@@ -35,9 +35,11 @@ static void rig_init(struct rig *r)
 static void look_at(struct rig *r, const struct action *a)
 {
 	r->ends += a->type == ACTION_END;
-	if (a->type == ACTION_ERROR && (!r->error || !a->code))
+	if (a->type == ACTION_MENDED)
+		r->error = 0;
+	if (a->type == ACTION_ERROR && !r->error)
 		r->error = a->code;
-	if (a->type == ACTION_ERROR && a->code)
+	if (a->type == ACTION_ERROR)
 		CU_ASSERT(a->code < 0 && (one_line(a->text) || a->code == -ECANCELED)); /* "cancelled" is short */
 	r->closed |= a->type == ACTION_LINK_CLOSE;
 	if (a->type == ACTION_ADMIT) {

@@ -37,9 +37,11 @@ static void look_at(struct rig *r, const struct action *a)
 {
 	if (a->type == ACTION_END)
 		r->ends++;
-	if (a->type == ACTION_ERROR && (!r->error || !a->code))
+	if (a->type == ACTION_MENDED)
+		r->error = 0;
+	if (a->type == ACTION_ERROR && !r->error)
 		r->error = a->code;
-	if (a->type == ACTION_ERROR && a->code)
+	if (a->type == ACTION_ERROR)
 		CU_ASSERT(a->code < 0 && (one_line(a->text) || a->code == -ECANCELED)); /* "cancelled" is short */
 	r->closed |= a->type == ACTION_LINK_CLOSE;
 	if (a->type == ACTION_SEND)
@@ -754,7 +756,7 @@ static void doubt_keeps_everything(void)
 			hears(&r, (enum message_type)type);
 			CU_ASSERT(source_in_doubt(&r.s) && !r.pending);
 			/* Before ANSWER nothing is an answer. */
-			if (doubts[i] == SOURCE_ASKING && type != MESSAGE_LANDED) {
+			if (doubts[i] == SOURCE_ASKING) {
 				SAYS(&r, "drop");
 				CU_ASSERT_EQUAL(r.s.state, SOURCE_APART);
 			} else {
@@ -1009,7 +1011,7 @@ static void operator_at_any_time(void)
 
 		reach(&r, doubts[i]);
 		resolves(&r, 1);
-		SAYS(&r, "drop mended ask:resume");
+		SAYS(&r, "mended drop ask:resume");
 		CU_ASSERT(!source_in_doubt(&r.s));
 		resolves(&r, 0); /* said twice, or another way: too late */
 		SAYS(&r, "");
@@ -1050,7 +1052,7 @@ static void operator_at_any_time(void)
 	hears(&r, MESSAGE_REFUSE);
 	CU_ASSERT(source_in_doubt(&r.s));
 	resolves(&r, 1);
-	SAYS(&r, "drop mended ask:resume");
+	SAYS(&r, "mended drop ask:resume");
 	answers(&r, 0);
 	SAYS(&r, "error untrack phase:failed link- end");
 	CU_ASSERT(r.running);
@@ -1188,7 +1190,7 @@ static void word_while_telling(void)
 				SAYS(&r, "BYE untrack link- end");
 			else if (asking && type == MESSAGE_REFUSE)
 				SAYS(&r, "untrack link- end");
-			else if (asking && type != MESSAGE_ANSWER && type != MESSAGE_LANDED)
+			else if (asking && type != MESSAGE_ANSWER)
 				SAYS(&r, "drop");
 			else
 				SAYS(&r, "");

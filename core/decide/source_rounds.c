@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* source_rounds.c: precopy. ROUND -> (COUNTING -> verdict) -> ROUND ... -> SETTLING, with a rest where next to nothing is dirty. */
+#include <stdio.h>
+
+#include "core/decide/source_steps.h"
+
+enum {
+	REST_MS = 10,
+	REST_PAGES = 1024,     /* a round of so few pages is over in no time: rest first */
+	STRUGGLING_ROUNDS = 2, /* in a row, before anything is said or done about it */
+	THROTTLE_FIRST = 20,   /* percent, and the steps beyond: as QEMU's cpu-throttle-initial and cpu-throttle-increment */
+	THROTTLE_STEP = 10,
+};
+
+void source_round_open(struct source *s, const struct input *in, struct actions *out, bool fetched, bool last)
+{
+	s->round++;
+	s->round_opened_ns = in->now_ns;
+	s->round_pages_before = in->pages;
+	s->round_sync_ns = fetched ? in->sync_ns : 0;
+	s->round_dirty = fetched ? in->remaining : 0;
+	converge_open(&s->converge, in->now_ns, in->pages, in->nonzero_pages);
+	struct action *a = actions_add(out, ACTION_ROUND);
+	a->round = s->round;
+	a->fetched = fetched;
+	a->last = last;
+	s->last_sent = false;
+	await(s, last ? SOURCE_LAST_ROUND : SOURCE_ROUND, source_patience(s, in),
+	      last ? "the last round to get through" : "pages to get through");
+}
+
+void source_round_close(struct source *s, const struct input *in, struct actions *out, bool last)
+{
+	converge_sent(&s->converge, in->now_ns, in->pages, in->nonzero_pages);
+	struct sluice_round *r = &actions_add(out, ACTION_ROUND_EVENT)->round_info;
+	*r = (struct sluice_round){
+		.n = s->round,
+		.final_round = last,
+		.ms = (uint64_t)(ms_between(s->round_opened_ns, in->now_ns) + 0.5),
+		.pages = in->pages - s->round_pages_before,
+		.dirty_pages = s->round_dirty ? s->round_dirty : in->found,
+		.sync_ms = (double)(s->round_sync_ns ? s->round_sync_ns : in->sync_ns) * 1e-6,
+	};
+}
+
+/* Another round is to be sent. Is it any use? */
+static void struggle(struct source *s, const struct input *in, struct actions *out, uint64_t remaining)
+{
+	s->expected_ms = converge_expected_ms(&s->converge, remaining, s->state_bytes);
+	if (!converge_struggles(&s->converge) || s->expected_ms <= (double)in->params.downtime_limit_ms)
+		s->struggling = 0;
+	else
+		s->struggling++;
+	if (s->struggling < STRUGGLING_ROUNDS)
+		return;
+	if (!s->warned) {
+		s->warned = true;
+		snprintf(actions_add(out, ACTION_WARN)->text, SLUICE_ERROR_MAX,
+			 "the guest does not converge: it dirties %.0f MB/s, %.0f MB/s get through, its downtime would be %.0f "
+			 "ms; allow "
+			 "more downtime, bandwidth or throttling",
+			 s->converge.dirty_pages_per_s * 4096e-6, s->converge.pages_per_s * 4096e-6, s->expected_ms);
+	}
+	if (s->throttle < in->params.throttle_max) {
+		uint32_t next = s->throttle ? s->throttle + THROTTLE_STEP : THROTTLE_FIRST;
+		source_throttle(s, out, next < in->params.throttle_max ? next : in->params.throttle_max);
+		s->struggling = 0; /* see what it does */
+	}
+}
+
+void source_round_sent(struct source *s, const struct input *in, struct actions *out)
+{
+	source_round_close(s, in, out, false);
+	/* Where the round fetched for itself, that was spread over it: in the middle, on average. The first round's finds are all of
+	 * memory, not what was written meanwhile. */
+	uint64_t middle_ns = s->round_opened_ns + (in->now_ns - s->round_opened_ns) / 2;
+	if (s->round == 1)
+		s->converge.fetched_ns = middle_ns;
+	else if (!s->round_dirty)
+		converge_found(&s->converge, middle_ns, in->found);
+	if (converge_near(&s->converge, in->params.downtime_limit_ms)) {
+		source_sync(s, in, out, SOURCE_COUNTING, "the dirty log");
+	} else {
+		struggle(s, in, out, (uint64_t)(s->converge.dirty_pages_per_s * s->converge.last_round_ms * 1e-3));
+		source_round_open(s, in, out, false, false);
+	}
+}
+
+void source_counted(struct source *s, const struct input *in, struct actions *out)
+{
+	converge_found(&s->converge, in->now_ns, in->found);
+	if (s->loss.until_ns)
+		return; /* about to fail: the guest is not stopped for that */
+	s->expected_ms = converge_expected_ms(&s->converge, in->remaining, s->state_bytes);
+	if (converge_judge(&s->converge, in->remaining, s->state_bytes, in->params.downtime_limit_ms) == VERDICT_SWITCHOVER) {
+		if (s->landed >= s->round)
+			source_pause(s, in, out);
+		else
+			await(s, SOURCE_SETTLING, in_ms(in, in->params.callback_ms), "the destination to land what was sent");
+	} else if (in->remaining < REST_PAGES) {
+		await(s, SOURCE_RESTING, in_ms(in, REST_MS), "the guest to write more");
+	} else {
+		struggle(s, in, out, in->remaining);
+		source_round_open(s, in, out, true, false);
+	}
+}
