@@ -151,6 +151,9 @@ struct sluice_offer {
 	uint32_t host_page_size;
 };
 
+/* ops.io_depth: as usual. */
+#define SLUICE_IO_DEPTH_USUAL UINT32_MAX
+
 /* ops.needs_lock: which callbacks of other threads want the embedder's big lock around them. */
 #define SLUICE_LOCK_DIRTY_LOG 1u
 
@@ -179,6 +182,15 @@ struct sluice_ops {
 	/* Let each vCPU run only 100 - percent of the time; 0: all of it. Called in steps where a guest does not converge, and with 0
 	 * when that is over, however it ends. Only where SLUICE_THROTTLE_MAX asks for it. */
 	void (*throttle)(void *opaque, uint32_t percent);
+
+	/* Device I/O, brought to rest while the guest runs and before it is stopped; both or neither. Neither: `pause` waits for what is in flight.
+	 * io_depth: have at most so many requests in flight, for the guest's devices together or each, as suits; 0: pick up nothing new, not
+	 * even from a stopped guest; SLUICE_IO_DEPTH_USUAL: as if this had never been called. What is not picked up stays in the guest's
+	 * rings. Returns 0 or negative errno.
+	 * drain_try: 0: nothing is in flight; -EAGAIN: something is, and may be done soon; -EBUSY: waiting for it would be of no use now (it
+	 * hangs, firmware is being loaded, ...). Neither may block. */
+	int (*io_depth)(void *opaque, uint32_t requests);
+	int (*drain_try)(void *opaque);
 
 	/* Dirty log of the embedder (a VMM's KVM slots, say), used with SLUICE_TRACKER_LOG. Thread: sync; under the big lock
 	 * if needs_lock says so (stop: thread control, likewise). Return 0 or negative errno.
@@ -217,6 +229,20 @@ enum sluice_param {
 	SLUICE_HOLD, /* 1: with the guest stopped, stay in phase pre-switchover until sluice_continue(); 0: do not (default) */
 	SLUICE_REMEMBER_MS, /* beyond the longer dead-peer time: so long a session that is decided stays, before ENDED, for a peer that
 				   * may be in doubt; default 5000; 0: not at all */
+	/* Of ops.drain_try. A window is a time in which the running guest's I/O is not picked up, so that what is in flight can end. */
+	SLUICE_DRAIN_DEPTH, /* requests in flight when the end is near; default 1 */
+	SLUICE_DRAIN_WINDOW_MS, /* a window is no longer; default 500, 30000 at most. The first is of 25 ms, and each after one in vain
+				 * twice as long. Stay well below the guest's I/O timeout: Linux gives a SCSI disk 30 s */
+	SLUICE_DRAIN_SHARE,    /* percent of the migration that all windows may take together; default 5 */
+	SLUICE_DRAIN_TRIES,    /* windows in vain before SLUICE_DRAIN_FAIL, 0: any number; default 10 */
+	SLUICE_DRAIN_LIMIT_MS, /* likewise, from the first window on, 0: any time (default) */
+	SLUICE_DRAIN_FAIL,     /* enum sluice_drain_fail; default retry */
+};
+
+/* What to do when the guest's I/O does not come to rest. */
+enum sluice_drain_fail {
+	SLUICE_DRAIN_RETRY, /* go on trying */
+	SLUICE_DRAIN_FAILS, /* fail, with the guest untouched: -EBUSY */
 };
 
 enum sluice_compress { SLUICE_COMPRESS_NONE, SLUICE_COMPRESS_LZ4, SLUICE_COMPRESS_AUTO };
@@ -394,9 +420,15 @@ struct sluice_stats {
 	uint64_t remaining_bytes;                           /* dirty and not sent yet, as of the last sync */
 	uint64_t dirty_bytes_per_s, throughput_bytes_per_s; /* estimates; throughput counts landed bytes */
 	uint32_t rounds;
-	uint32_t device_tries;           /* times the guest was stopped */
-	uint32_t throttle_percent;       /* that ops.throttle was last told */
-	uint32_t throttle_max_percent;   /* the most that it was told */
+	uint32_t device_tries;         /* times the guest was stopped */
+	uint32_t throttle_percent;     /* that ops.throttle was last told */
+	uint32_t throttle_max_percent; /* the most that it was told */
+	struct {
+		uint32_t tries, busy; /* windows, and those in vain */
+		uint32_t gave_up;     /* 1: SLUICE_DRAIN_FAIL came to apply */
+		uint32_t reserved;
+		double quiesced_ms; /* all windows together */
+	} drain;
 	uint64_t own_bytes;              /* memory that sluice itself has allocated */
 	struct sluice_hist lock_held_us; /* the big lock, by sluice */
 	struct sluice_hist sync_ms;      /* one piece of a dirty log sync */

@@ -35,6 +35,13 @@ void source_init(struct source *source)
 {
 	*source = (struct source){ .deadline = { NEVER_NS, "nothing" } };
 	converge_init(&source->converge);
+	drain_init(&source->drain);
+}
+
+uint64_t source_wake_ns(const struct source *s)
+{
+	uint64_t drain_ns = s->state < SOURCE_WAIT_RUNNING ? drain_next_ns(&s->drain) : NEVER_NS;
+	return drain_ns < s->deadline.at_ns ? drain_ns : s->deadline.at_ns;
 }
 
 void source_throttle(struct source *s, struct actions *out, uint32_t percent)
@@ -58,9 +65,17 @@ void source_pause(struct source *s, const struct input *in, struct actions *out)
 	s->pause_ns = in->now_ns;
 	s->paused_ns = s->continued_ns = 0;
 	s->guest_stopped = true;
+	drain_bind(&s->drain, in);
 	if (!in->params.hold)
 		enter(s, out, SLUICE_DEVICE);
 	ask(s, in, out, SOURCE_PAUSING, SLUICE_PAUSE, "the embedder to stop the guest");
+}
+
+/* Not now: the guest runs on. */
+static void turn_back(struct source *s, const struct input *in, struct actions *out, bool io_in_flight)
+{
+	drain_release(&s->drain, in, out, io_in_flight);
+	ask(s, in, out, SOURCE_TURNING_BACK, SLUICE_RESUME, "the embedder to resume the guest");
 }
 
 /* The guest is stopped and all its dirty pages are known: does what is left fit the limit? */
@@ -73,7 +88,7 @@ static void final_synced(struct source *s, const struct input *in, struct action
 	if (s->expected_ms > (double)in->params.downtime_limit_ms && in->remaining) {
 		s->converge.tries++;
 		s->converge.overhead_ms = so_far + CONVERGE_TAIL_MS; /* what pausing, saving and counting really take here */
-		ask(s, in, out, SOURCE_TURNING_BACK, SLUICE_RESUME, "the embedder to resume the guest");
+		turn_back(s, in, out, false);
 		return;
 	}
 	source_round_open(s, in, out, true, true);
@@ -145,10 +160,49 @@ static void completed(struct source *s, const struct input *in, struct actions *
 /* The guest stands still, and whoever wanted to do something about that has done it. */
 static void save(struct source *s, const struct input *in, struct actions *out)
 {
-	s->continued_ns = in->now_ns;
 	if (s->phase != SLUICE_DEVICE)
 		enter(s, out, SLUICE_DEVICE);
 	ask(s, in, out, SOURCE_SAVING, SLUICE_SAVE, "the embedder to save device state");
+}
+
+/* The stopped guest's I/O was at rest, and something may have come in between. */
+static void check(struct source *s, const struct input *in, struct actions *out)
+{
+	s->continued_ns = in->now_ns;
+	if (!in->params.drain.given) {
+		save(s, in, out);
+		return;
+	}
+	drain_check(&s->drain, out);
+	await(s, SOURCE_CHECKING, source_patience(s, in), "the embedder to say whether the guest's I/O is at rest");
+}
+
+static void drained(struct source *s, const struct input *in, struct actions *out)
+{
+	bool at_rest = drain_answered(&s->drain, in, out);
+	if (s->state == SOURCE_CHECKING && !in->code)
+		save(s, in, out);
+	else if (s->state == SOURCE_CHECKING)
+		turn_back(s, in, out, true);
+	else if (s->state == SOURCE_RESTING && at_rest)
+		source_count(s, in, out);
+}
+
+/* Windows open and end as they will: the phase says so, and there may have been enough of them. */
+static void follow_drain(struct source *s, const struct input *in, struct actions *out)
+{
+	char text[SLUICE_ERROR_MAX];
+	bool open = s->drain.state >= DRAIN_QUIET;
+	if (s->phase == (open ? SLUICE_ACTIVE : SLUICE_DRAINING))
+		enter(s, out, open ? SLUICE_DRAINING : SLUICE_ACTIVE);
+	if (open || !in->params.drain.fails || !drain_spent(&s->drain, in))
+		return;
+	s->drain.gave_up = true;
+	snprintf(text, sizeof text,
+		 "the guest's I/O did not come to rest in %u windows within %.1f s: look for a slow disk, or allow longer "
+		 "windows or more tries",
+		 s->drain.busy, ms_between(s->drain.first_ns, in->now_ns) * 1e-3);
+	source_fail(s, in, out, -EBUSY, -1, text);
 }
 
 /* From here on the guest is the destination's unless it says NEVER. */
@@ -184,7 +238,7 @@ static void request_done(struct source *s, const struct input *in, struct action
 			enter(s, out, SLUICE_PRE_SWITCHOVER);
 			await(s, SOURCE_HOLDING, in_ms(in, in->params.callback_ms), "the embedder to continue");
 		} else {
-			save(s, in, out);
+			check(s, in, out);
 		}
 		break;
 	case SLUICE_SAVE:
@@ -208,8 +262,12 @@ static void landed(struct source *s, const struct input *in, struct actions *out
 		s->landed = round;
 		await_load(s, in);
 	}
-	if (s->state == SOURCE_SETTLING && s->landed >= s->round && !s->loss.until_ns)
+	if (s->state != SOURCE_SETTLING || s->landed < s->round || s->loss.until_ns)
+		return;
+	if (drain_at_rest(&s->drain, in))
 		source_pause(s, in, out);
+	else /* its window has ended meanwhile */
+		source_count(s, in, out);
 }
 
 /* On the link that SWITCHOVER went by, or on a later one, where it means that GO did not arrive. */
@@ -448,9 +506,16 @@ void source_step(struct source *s, const struct input *in, struct actions *out)
 		break;
 	case INPUT_CONTINUE:
 		if (s->state == SOURCE_HOLDING)
-			save(s, in, out);
+			check(s, in, out);
 		break;
-	case INPUT_TICK: tick(s, in, out); break;
+	case INPUT_DRAINED: drained(s, in, out); break;
+	case INPUT_IO_DEPTH: drain_failed(&s->drain, in, out); break;
+	case INPUT_TICK:
+		drain_tick(&s->drain, in, out);
+		tick(s, in, out);
+		break;
 	default: break;
 	}
+	if (s->state > SOURCE_ARMING && s->state < SOURCE_WAIT_READY)
+		follow_drain(s, in, out);
 }

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "core/decide/converge.h"
+#include "core/decide/drain.h"
 #include "core/decide/step.h"
 
 /* What is awaited: finer than the phases the embedder sees. */
@@ -17,10 +18,11 @@ enum source_state {
 	SOURCE_RESTING,  /* so little is dirty that the next round waits a moment */
 	SOURCE_SETTLING, /* until the destination has landed all: the wire is empty when the guest is stopped */
 	SOURCE_PAUSING,
-	SOURCE_HOLDING, /* until sluice_continue() */
+	SOURCE_HOLDING,  /* until sluice_continue() */
+	SOURCE_CHECKING, /* drain_try, once more: is the stopped guest's I/O at rest? */
 	SOURCE_SAVING,
 	SOURCE_FINAL_SYNC,
-	SOURCE_TURNING_BACK, /* downtime guard: resuming, then active again */
+	SOURCE_TURNING_BACK, /* downtime guard, or I/O in flight: resuming, then active again */
 	SOURCE_LAST_ROUND,   /* and then its closing sync */
 	SOURCE_WAIT_READY,
 	SOURCE_RELEASING,
@@ -42,6 +44,7 @@ struct source {
 	enum sluice_phase phase;
 	struct deadline deadline;
 	struct converge converge;
+	struct drain drain;
 	uint64_t started_ns, active_ns, ended_ns;
 	uint32_t round;  /* open or last one */
 	uint32_t landed; /* that passed the destination's gate */
@@ -77,6 +80,8 @@ struct source {
 };
 
 void source_init(struct source *source);
+/* When a step without other input is due at the latest; NEVER_NS: none. */
+uint64_t source_wake_ns(const struct source *source);
 /* One input, at most ACTIONS_MAX actions. */
 void source_step(struct source *source, const struct input *input, struct actions *actions);
 /* Is it for an operator to say who owns the guest, until the destination can be asked? */

@@ -137,6 +137,7 @@ void source_give_up(struct source *s, const struct input *in, struct actions *ou
 		actions_send_word(out, MESSAGE_CANCEL, code, text);
 	actions_add(out, ACTION_STREAMS_STOP);
 	source_throttle(s, out, 0); /* before it is resumed */
+	drain_release(&s->drain, in, out, false);
 	s->ends_in = phase;
 	if (phase == SLUICE_CANCELLED)
 		enter(s, out, SLUICE_CANCELLING);
@@ -168,6 +169,7 @@ static void resolve(struct source *s, const struct input *in, struct actions *ou
 	actions_add(out, ACTION_LINK_DROP)->link = s->dials;
 	s->link_up = false;
 	source_throttle(s, out, 0);
+	drain_release(&s->drain, in, out, false);
 	await_resume(s, in, out, SOURCE_RECLAIMING);
 }
 

@@ -79,11 +79,17 @@ void source_round_sent(struct source *s, const struct input *in, struct actions 
 	else if (!s->round_dirty)
 		converge_found(&s->converge, middle_ns, in->found);
 	if (converge_near(&s->converge, in->params.downtime_limit_ms)) {
-		source_sync(s, in, out, SOURCE_COUNTING, "the dirty log");
+		source_count(s, in, out);
 	} else {
+		drain_approach(&s->drain, in, out, false);
 		struggle(s, in, out, (uint64_t)(s->converge.dirty_pages_per_s * s->converge.last_round_ms * 1e-3));
 		source_round_open(s, in, out, false, false);
 	}
+}
+
+void source_count(struct source *s, const struct input *in, struct actions *out)
+{
+	source_sync(s, in, out, SOURCE_COUNTING, "the dirty log");
 }
 
 void source_counted(struct source *s, const struct input *in, struct actions *out)
@@ -92,7 +98,10 @@ void source_counted(struct source *s, const struct input *in, struct actions *ou
 	if (s->loss.until_ns)
 		return; /* about to fail: the guest is not stopped for that */
 	s->expected_ms = converge_expected_ms(&s->converge, in->remaining, s->state_bytes);
-	if (converge_judge(&s->converge, in->remaining, s->state_bytes, in->params.downtime_limit_ms) == VERDICT_SWITCHOVER) {
+	drain_approach(&s->drain, in, out, true);
+	bool good =
+		converge_judge(&s->converge, in->remaining, s->state_bytes, in->params.downtime_limit_ms) == VERDICT_SWITCHOVER;
+	if (good && drain_wanted(&s->drain, in, out, s->active_ns)) {
 		if (s->landed >= s->round)
 			source_pause(s, in, out);
 		else
@@ -100,7 +109,8 @@ void source_counted(struct source *s, const struct input *in, struct actions *ou
 	} else if (in->remaining < REST_PAGES) {
 		await(s, SOURCE_RESTING, in_ms(in, REST_MS), "the guest to write more");
 	} else {
-		struggle(s, in, out, in->remaining);
+		if (!good)
+			struggle(s, in, out, in->remaining);
 		source_round_open(s, in, out, true, false);
 	}
 }

@@ -48,6 +48,8 @@ void source_round_open(struct source *s, const struct input *in, struct actions 
 void source_round_close(struct source *s, const struct input *in, struct actions *out, bool last);
 /* Every sender has marked its end: what next? */
 void source_round_sent(struct source *s, const struct input *in, struct actions *out);
+/* A full sync, and then source_counted(). */
+void source_count(struct source *s, const struct input *in, struct actions *out);
 /* SOURCE_COUNTING: what is dirty now is known. Is the moment good? */
 void source_counted(struct source *s, const struct input *in, struct actions *out);
 

@@ -11,6 +11,13 @@
 #include "core/decide/message.h"
 #include "core/sluice.h"
 
+/* Calls of the embedder that are answered by what they return; beside enum sluice_request. */
+enum {
+	CALL_THROTTLE = SLUICE_RESUME + 1,
+	CALL_IO_DEPTH,
+	CALL_DRAIN_TRY,
+};
+
 enum input_type {
 	INPUT_START,
 	INPUT_MESSAGE,      /* message; code, text: what an offer, an answer or a section table does not pass checks for */
@@ -28,14 +35,24 @@ enum input_type {
 	INPUT_CANCEL,
 	INPUT_CLOSE,
 	INPUT_CONTINUE,
-	INPUT_RESOLVE, /* value: 1 run, 0 discard */
-	INPUT_TICK,    /* only the time */
+	INPUT_RESOLVE,  /* value: 1 run, 0 discard */
+	INPUT_DRAINED,  /* code: what drain_try returned */
+	INPUT_IO_DEPTH, /* code: io_depth failed */
+	INPUT_TICK,     /* only the time */
 };
 
 /* Parameters as they are at this input: they may change while migrating. */
+struct drain_params {
+	uint64_t window_ms, limit_ms;
+	uint32_t depth, share, tries; /* requests, percent, number */
+	bool given;                   /* the embedder has callbacks for it */
+	bool fails;                   /* when it was tried in vain for too long */
+};
+
 struct params {
 	uint64_t downtime_limit_ms, timeout_ms, callback_ms, connect_ms, remember_ms;
 	uint32_t throttle_max; /* percent */
+	struct drain_params drain;
 	bool hold;
 };
 
@@ -79,6 +96,8 @@ enum action_type {
 	ACTION_ROUND_EVENT, /* round_info: tell the embedder */
 	ACTION_WARN,        /* text */
 	ACTION_THROTTLE,    /* percent */
+	ACTION_IO_DEPTH,    /* depth: tell the embedder */
+	ACTION_DRAIN_TRY,   /* ask the embedder: INPUT_DRAINED follows */
 	ACTION_REQUEST,     /* request: ask the embedder */
 	ACTION_UNTRACK,     /* source: stop the tracker, forget borrowed state */
 	ACTION_LINK_CLOSE,  /* after what is queued was written */
@@ -91,7 +110,7 @@ struct action {
 	enum message_type message_type;
 	enum sluice_request request;
 	int code, stream;
-	uint32_t link, round, percent;
+	uint32_t link, round, percent, depth;
 	bool fetched, last;
 	bool theirs; /* the other side said so */
 	struct sluice_round round_info;

@@ -253,6 +253,14 @@ static void request(struct sluice *s, enum sluice_request what)
 		sluice_done(s, what, 0);
 }
 
+/* Of a call that waits to be made only the newest value counts. */
+static void tell_newest(struct sluice *s, uint32_t call, _Atomic uint32_t *value, uint32_t newest)
+{
+	atomic_store_explicit(value, newest, memory_order_relaxed); /* published by `asked` */
+	if (!(atomic_fetch_or_explicit(&s->asked, 1u << call, memory_order_acq_rel) & 1u << call))
+		outbox_request(&s->outbox, call);
+}
+
 static void stop_streams(struct sluice *s)
 {
 	struct pool *pool = atomic_load_explicit(&s->pool, memory_order_relaxed);
@@ -321,10 +329,9 @@ static void carry_out(struct sluice *s, const struct action *a)
 	case ACTION_SYNC: sync_all(s); break;
 	case ACTION_ROUND_EVENT: outbox_round(&s->outbox, &a->round_info); break;
 	case ACTION_WARN: outbox_text(&s->outbox, a->text); break;
-	case ACTION_THROTTLE:
-		atomic_store_explicit(&s->throttle, a->percent, memory_order_relaxed); /* published by the outbox's lock */
-		outbox_throttle(&s->outbox);
-		break;
+	case ACTION_THROTTLE: tell_newest(s, CALL_THROTTLE, &s->throttle, a->percent); break;
+	case ACTION_IO_DEPTH: tell_newest(s, CALL_IO_DEPTH, &s->io_depth, a->depth); break;
+	case ACTION_DRAIN_TRY: outbox_request(&s->outbox, CALL_DRAIN_TRY); break;
 	case ACTION_REQUEST: request(s, a->request); break;
 	case ACTION_UNTRACK: untrack(s); break;
 	case ACTION_LINK_CLOSE: link_close(s); break;
@@ -438,6 +445,15 @@ static void complete(struct sluice *s, struct input *in, char text[SLUICE_ERROR_
 		.remember_ms = remember_ms(s),
 		.throttle_max = s->ops.throttle ? (uint32_t)param(s, SLUICE_THROTTLE_MAX) : 0,
 		.hold = param(s, SLUICE_HOLD),
+		.drain = {
+			.given = s->ops.drain_try,
+			.depth = (uint32_t)param(s, SLUICE_DRAIN_DEPTH),
+			.window_ms = param(s, SLUICE_DRAIN_WINDOW_MS),
+			.share = (uint32_t)param(s, SLUICE_DRAIN_SHARE),
+			.tries = (uint32_t)param(s, SLUICE_DRAIN_TRIES),
+			.limit_ms = param(s, SLUICE_DRAIN_LIMIT_MS),
+			.fails = param(s, SLUICE_DRAIN_FAIL) == SLUICE_DRAIN_FAILS,
+		},
 	};
 	in->found = atomic_load_explicit(&s->found, memory_order_relaxed);
 	in->sync_ns = atomic_load_explicit(&s->sync_ns, memory_order_relaxed);
@@ -478,10 +494,19 @@ static bool step(struct sluice *s, struct input *in)
 	return !actions.n || actions.list[actions.n - 1].type != ACTION_END;
 }
 
+static const struct deadline *deadline(const struct sluice *s)
+{
+	return s->side == SIDE_SOURCE ? &s->decide.source.deadline : &s->decide.destination.deadline;
+}
+
+static uint64_t wake_ns(const struct sluice *s)
+{
+	return s->side == SIDE_SOURCE ? source_wake_ns(&s->decide.source) : deadline(s)->at_ns;
+}
+
 static void *body(void *arg)
 {
 	struct sluice *s = arg;
-	const struct deadline *deadline = s->side == SIDE_SOURCE ? &s->decide.source.deadline : &s->decide.destination.deadline;
 	struct letter *letter = &s->letter;
 	bool on = true;
 	uint64_t ticked = now_ns();
@@ -489,11 +514,10 @@ static void *body(void *arg)
 	if (s->side == SIDE_DESTINATION)
 		start_link(s);
 	while (on) {
-		uint64_t until = ticked + TICK_NS;
-		if (deadline->at_ns < until)
-			until = deadline->at_ns;
+		uint64_t until = ticked + TICK_NS, due = wake_ns(s);
+		until = due < until ? due : until;
 		/* However much else happens, time is looked at. */
-		if (now_ns() >= until || !inbox_take(&s->inbox, letter, until, &s->control_waiter, deadline->what)) {
+		if (now_ns() >= until || !inbox_take(&s->inbox, letter, until, &s->control_waiter, deadline(s)->what)) {
 			letter->input = (struct input){ .type = INPUT_TICK, .stream = -1 };
 			ticked = now_ns();
 		}

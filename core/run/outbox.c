@@ -115,19 +115,11 @@ void outbox_free(struct outbox *outbox, struct outbox_item *item)
 	pthread_mutex_unlock(&outbox->lock);
 }
 
-void outbox_request(struct outbox *outbox, enum sluice_request request)
+void outbox_request(struct outbox *outbox, uint32_t request)
 {
 	struct outbox_item *item = make_sure(outbox, 0);
 	if (item)
 		item->request = request;
-	push(outbox, item);
-}
-
-void outbox_throttle(struct outbox *outbox)
-{
-	struct outbox_item *item = make_sure(outbox, 0);
-	if (item)
-		item->throttle = true;
 	push(outbox, item);
 }
 

@@ -14,8 +14,7 @@ enum {
 
 struct outbox_item {
 	struct outbox_item *next;
-	enum sluice_request request; /* 0: an event, or */
-	bool throttle;               /* the newest share is to be told */
+	uint32_t request; /* enum sluice_request or CALL_*; 0: an event */
 	struct sluice_event event;
 	bool reserved; /* one of outbox.reserve, not to be freed */
 	bool busy;     /* of a reserved one: in the list, or with the dispatcher */
@@ -34,9 +33,7 @@ struct outbox {
 
 int outbox_init(struct outbox *outbox);
 void outbox_fini(struct outbox *outbox);
-void outbox_request(struct outbox *outbox, enum sluice_request request);
-/* Of several that wait, each tells the newest. */
-void outbox_throttle(struct outbox *outbox);
+void outbox_request(struct outbox *outbox, uint32_t request);
 void outbox_phase(struct outbox *outbox, enum sluice_phase phase);
 void outbox_round(struct outbox *outbox, const struct sluice_round *round);
 void outbox_text(struct outbox *outbox, const char *text);

@@ -34,6 +34,12 @@ static const struct {
 	[SLUICE_THROTTLE_MAX] = { 0, 99, 0, false, "throttle (percent)" },
 	[SLUICE_HOLD] = { 0, 1, 0, false, "hold" },
 	[SLUICE_REMEMBER_MS] = { 0, 3600000, 5000, false, "remember (ms)" },
+	[SLUICE_DRAIN_DEPTH] = { 1, 1u << 20, 1, false, "drain depth (requests)" },
+	[SLUICE_DRAIN_WINDOW_MS] = { 1, 30000, 500, false, "drain window (ms)" },
+	[SLUICE_DRAIN_SHARE] = { 1, 100, 5, false, "drain share (percent)" },
+	[SLUICE_DRAIN_TRIES] = { 0, 1u << 30, 10, false, "drain tries" },
+	[SLUICE_DRAIN_LIMIT_MS] = { 0, 1ull << 40, 0, false, "drain limit (ms)" },
+	[SLUICE_DRAIN_FAIL] = { SLUICE_DRAIN_RETRY, SLUICE_DRAIN_FAILS, SLUICE_DRAIN_RETRY, false, "drain policy" },
 	[SLUICE_MAX_STATE] = { 0, 1ull << 40, 1ull << 30, true, "device state (bytes)" },
 };
 
@@ -79,7 +85,8 @@ void session_mended(struct sluice *s)
 
 int sluice_create(const struct sluice_ops *ops, void *opaque, struct sluice **ret)
 {
-	if (!ops || !ret || ops->size_of != sizeof *ops || !ops->resume || (!ops->lock != !ops->unlock))
+	if (!ops || !ret || ops->size_of != sizeof *ops || !ops->resume || !ops->lock != !ops->unlock ||
+	    !ops->io_depth != !ops->drain_try)
 		return -EINVAL;
 	if (sysconf(_SC_PAGESIZE) != SLUICE_PAGE_SIZE)
 		return -ENOTSUP;
@@ -417,16 +424,38 @@ static void call(struct sluice *s, enum sluice_request request)
 	}
 }
 
+/* One that is answered at once. */
+static void call_at_once(struct sluice *s, uint32_t which)
+{
+	struct input in = { .stream = -1 };
+	/* Before the value is read: a newer one is told by a call of its own. */
+	atomic_fetch_and_explicit(&s->asked, ~(1u << which), memory_order_acq_rel);
+	switch (which) {
+	case CALL_THROTTLE: s->ops.throttle(s->opaque, atomic_load_explicit(&s->throttle, memory_order_relaxed)); break;
+	case CALL_IO_DEPTH:
+		in.type = INPUT_IO_DEPTH;
+		in.code = s->ops.io_depth(s->opaque, atomic_load_explicit(&s->io_depth, memory_order_relaxed));
+		if (in.code)
+			inbox_post(&s->inbox, &in);
+		break;
+	case CALL_DRAIN_TRY:
+		in.type = INPUT_DRAINED;
+		in.code = s->ops.drain_try(s->opaque);
+		inbox_post(&s->inbox, &in);
+		break;
+	}
+}
+
 int sluice_dispatch(struct sluice *s)
 {
 	uint64_t began = now_ns();
 	struct outbox_item *item = outbox_take(&s->outbox);
 	if (!item)
 		return 0;
-	if (item->request)
-		call(s, item->request);
-	else if (item->throttle)
-		s->ops.throttle(s->opaque, atomic_load_explicit(&s->throttle, memory_order_relaxed));
+	if (item->request > SLUICE_RESUME)
+		call_at_once(s, item->request);
+	else if (item->request)
+		call(s, (enum sluice_request)item->request);
 	else if (s->ops.event)
 		s->ops.event(s->opaque, &item->event);
 	if (item->event.type == SLUICE_EVENT_MESSAGE)

@@ -25,7 +25,7 @@
 #include "streams/receivers.h"
 
 enum side { SIDE_NONE, SIDE_SOURCE, SIDE_DESTINATION };
-enum { PARAMS = SLUICE_REMEMBER_MS + 1 };
+enum { PARAMS = SLUICE_DRAIN_FAIL + 1 };
 
 struct sluice_listener {
 	struct door *door;
@@ -64,7 +64,7 @@ struct sluice {
 	_Atomic bool starting, started, ended;
 	_Atomic bool collecting; /* regions may be added */
 	_Atomic uint32_t told;   /* TOLD_*: were said, and wait in the inbox */
-	_Atomic uint32_t asked;  /* bit per enum sluice_request: not done yet */
+	_Atomic uint32_t asked;  /* bit per enum sluice_request: not done yet; per CALL_*: waits to be made */
 	_Atomic bool tracking;   /* dirty bits mean something: marks count */
 	_Atomic bool finished;   /* senders leave */
 	_Atomic bool cancellable;
@@ -75,6 +75,7 @@ struct sluice {
 	_Atomic uint64_t delivered;    /* embedders' messages given to ours */
 	_Atomic uint32_t phase;        /* for the dump */
 	_Atomic uint32_t throttle;     /* percent that ops.throttle is to be told */
+	_Atomic uint32_t io_depth;     /* requests that ops.io_depth is to be told */
 
 	/* Owned by the control thread. */
 	union {

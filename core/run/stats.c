@@ -47,6 +47,10 @@ static void renew_source(struct sluice *s, struct sluice_stats *st)
 	st->downtime_expected_ms = d->expected_ms;
 	st->throttle_percent = d->throttle;
 	st->throttle_max_percent = d->throttle_most;
+	st->drain.tries = d->drain.tries;
+	st->drain.busy = d->drain.busy;
+	st->drain.gave_up = d->drain.gave_up;
+	st->drain.quiesced_ms = (double)d->drain.quiesced_ns * 1e-6;
 	st->dirty_bytes_per_s = (uint64_t)(d->converge.dirty_pages_per_s * SLUICE_PAGE_SIZE);
 	st->throughput_bytes_per_s = (uint64_t)(d->converge.pages_per_s * SLUICE_PAGE_SIZE);
 	if (d->running_ns) {

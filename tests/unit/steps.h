@@ -43,6 +43,10 @@ static inline int one_said(char *at, size_t room, const struct action *a)
 		return snprintf(at, room, "told:%u%s", a->round_info.n, a->round_info.final_round ? ":final" : "");
 	case ACTION_WARN: return snprintf(at, room, "warn");
 	case ACTION_THROTTLE: return snprintf(at, room, "throttle:%u", a->percent);
+	case ACTION_IO_DEPTH:
+		return a->depth == SLUICE_IO_DEPTH_USUAL ? snprintf(at, room, "depth:usual")
+							 : snprintf(at, room, "depth:%u", a->depth);
+	case ACTION_DRAIN_TRY: return snprintf(at, room, "drain?");
 	case ACTION_REQUEST: return snprintf(at, room, "ask:%s", request_name(a->request));
 	case ACTION_UNTRACK: return snprintf(at, room, "untrack");
 	case ACTION_ADMIT: return snprintf(at, room, "admit");

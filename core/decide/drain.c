@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* drain.c: when to open a window, and when to end it. */
+#include "core/decide/drain.h"
+
+#include <errno.h>
+#include <stdio.h>
+
+enum {
+	ASK_MS = 2, /* in a window: a device at rest is noticed within a downtime that nobody sees */
+	WINDOW_FIRST_MS = 25,
+	REST_FIRST_MS = 100,
+	REST_MAX_MS = 1000, /* a device that is stuck is looked after that often: what is over is noticed within two seconds */
+};
+
+void drain_init(struct drain *d)
+{
+	*d = (struct drain){ .window_ms = WINDOW_FIRST_MS, .rest_ms = REST_FIRST_MS };
+}
+
+static void depth(struct actions *out, uint32_t requests)
+{
+	actions_add(out, ACTION_IO_DEPTH)->depth = requests;
+}
+
+static void ask(struct drain *d, struct actions *out)
+{
+	d->asked = true;
+	actions_add(out, ACTION_DRAIN_TRY);
+}
+
+static bool quiet(const struct drain *d)
+{
+	return d->state >= DRAIN_QUIET;
+}
+
+void drain_approach(struct drain *d, const struct input *in, struct actions *out, bool near)
+{
+	if (!in->params.drain.given || quiet(d) || near == (d->state == DRAIN_SHALLOW))
+		return;
+	d->state = near ? DRAIN_SHALLOW : DRAIN_FLOWING;
+	depth(out, near ? in->params.drain.depth : SLUICE_IO_DEPTH_USUAL);
+}
+
+bool drain_at_rest(const struct drain *d, const struct input *in)
+{
+	return !in->params.drain.given || d->state == DRAIN_DRAINED;
+}
+
+bool drain_wanted(struct drain *d, const struct input *in, struct actions *out, uint64_t since_ns)
+{
+	const struct drain_params *p = &in->params.drain;
+	if (drain_at_rest(d, in))
+		return true;
+	/* The answer to the last question of an earlier window says nothing about this one. */
+	if (d->state == DRAIN_QUIET || d->asked || in->now_ns < d->next_ns)
+		return false;
+	uint64_t window_ns = (d->window_ms < p->window_ms ? d->window_ms : p->window_ms) * 1000000u;
+	uint64_t share_ns = (in->now_ns - since_ns) / 100 * p->share + WINDOW_FIRST_MS * 1000000u;
+	if (d->quiesced_ns + window_ns > share_ns)
+		return false;
+	d->tries++;
+	d->first_ns = d->first_ns ? d->first_ns : in->now_ns;
+	d->state = DRAIN_QUIET;
+	d->bound = true;
+	d->quiet_ns = in->now_ns;
+	d->until_ns = in->now_ns + window_ns;
+	depth(out, 0);
+	ask(d, out);
+	return false;
+}
+
+void drain_bind(struct drain *d, const struct input *in)
+{
+	if (!quiet(d) || !d->bound)
+		return;
+	d->bound = false; /* from here on it is downtime */
+	d->quiesced_ns += in->now_ns - d->quiet_ns;
+}
+
+void drain_check(struct drain *d, struct actions *out)
+{
+	ask(d, out);
+}
+
+void drain_release(struct drain *d, const struct input *in, struct actions *out, bool in_vain)
+{
+	if (d->state == DRAIN_FLOWING)
+		return;
+	drain_bind(d, in);
+	if (quiet(d)) {
+		d->busy += in_vain;
+		d->next_ns = in_ms(in, d->rest_ms);
+		d->rest_ms = 2 * d->rest_ms < REST_MAX_MS ? 2 * d->rest_ms : REST_MAX_MS;
+	}
+	d->state = DRAIN_FLOWING;
+	depth(out, SLUICE_IO_DEPTH_USUAL);
+}
+
+static void complain(struct drain *d, struct actions *out, const char *text, int code)
+{
+	if (d->warned)
+		return;
+	d->warned = true;
+	snprintf(actions_add(out, ACTION_WARN)->text, SLUICE_ERROR_MAX, text, code);
+}
+
+bool drain_answered(struct drain *d, const struct input *in, struct actions *out)
+{
+	d->asked = false;
+	if (d->state != DRAIN_QUIET)
+		return false; /* the window is over */
+	if (!in->code) {
+		d->state = DRAIN_DRAINED;
+		return true;
+	}
+	d->next_ns = in_ms(in, ASK_MS);
+	if (in->code == -EAGAIN)
+		return false;
+	if (in->code != -EBUSY)
+		complain(d, out, "the drain_try callback returned %d, which is none of 0, -EAGAIN and -EBUSY: taken for -EBUSY",
+			 in->code);
+	drain_release(d, in, out, true); /* waiting would not help */
+	return false;
+}
+
+void drain_failed(struct drain *d, const struct input *in, struct actions *out)
+{
+	complain(d, out, "the io_depth callback failed (%d): the guest's I/O cannot be brought to rest, or not be let go on",
+		 in->code);
+	if (d->state == DRAIN_QUIET)
+		drain_release(d, in, out, true);
+}
+
+void drain_tick(struct drain *d, const struct input *in, struct actions *out)
+{
+	if (!quiet(d))
+		return;
+	if (d->bound && in->now_ns >= d->until_ns) {
+		if (d->window_ms < in->params.drain.window_ms) /* perhaps it takes longer */
+			d->window_ms *= 2;
+		drain_release(d, in, out, true);
+	} else if (d->state == DRAIN_QUIET && !d->asked && in->now_ns >= d->next_ns) {
+		ask(d, out);
+	}
+}
+
+uint64_t drain_next_ns(const struct drain *d)
+{
+	if (!quiet(d) || !d->bound)
+		return NEVER_NS;
+	return d->state == DRAIN_QUIET && !d->asked && d->next_ns < d->until_ns ? d->next_ns : d->until_ns;
+}
+
+bool drain_spent(const struct drain *d, const struct input *in)
+{
+	const struct drain_params *p = &in->params.drain;
+	return d->busy &&
+	       ((p->tries && d->busy >= p->tries) || (p->limit_ms && in->now_ns >= d->first_ns + p->limit_ms * 1000000u));
+}
