@@ -5,16 +5,18 @@
  * deadline; cancel, a link that breaks, and an operator may come at any step. What reconnecting looks like on the wire is handoff.pml's:
  * here a lost link is followed by a new one on which the destination has repeated its last word, RECONNECTIONS times at most.
  *
- * What is under #ifdef is broken on purpose; `run` lists it. Draining and pre-switchover go between ACTIVE and DEVICE when they are there. */
+ * How device I/O comes to rest is drain.pml's: here a window opens and ends as it will, and the last look may find something in flight.
+ *
+ * What is under #ifdef is broken on purpose; `run` lists it. */
 
 #ifndef RECONNECTIONS
 #define RECONNECTIONS 2
 #endif
 
-mtype = { NONE, INCOMING, SETUP, ACTIVE, DEVICE, COMPLETED, CANCELLING, CANCELLED, FAILED, IN_DOUBT };  /* phases */
+mtype = { NONE, INCOMING, SETUP, ACTIVE, DRAINING, PRE_SWITCHOVER, DEVICE, COMPLETED, CANCELLING, CANCELLED, FAILED, IN_DOUBT };  /* phases */
 mtype = { HELLO, WELCOME, REFUSE, STREAMS_UP, SWITCHOVER, READY, GO, RUNNING, NEVER, DONE, CANCEL, BYE, ANSWER };
 mtype = { NOTHING, PAUSE, SAVE, RELEASE, RESUME, GUEST, LOAD, ACQUIRE };                                /* asked of embedders */
-mtype = { NEW, OFFERED, GATHERING, ROUND, PAUSING, SAVING, LAST_ROUND, WAIT_READY, RELEASING, WAIT_RUNNING, TURNING_BACK, GIVING_UP,
+mtype = { NEW, OFFERED, GATHERING, ROUND, PAUSING, HOLDING, CHECKING, SAVING, LAST_ROUND, WAIT_READY, RELEASING, WAIT_RUNNING, TURNING_BACK, GIVING_UP,
 	  TELLING, LINGERING, DOUBT, ANSWERED, RECLAIMING, ENDED,                                       /* states of the source */
 	  LISTENING, ASKING, LANDING, LOADING, IS_READY, ACQUIRING, RESUMING, WAIT_DONE };              /* and of the destination */
 
@@ -44,6 +46,9 @@ inline source_enters(next)
 {
 	phase_now = source_phase;
 	assert(MAY(NONE, SETUP) || MAY(SETUP, ACTIVE) || MAY(ACTIVE, DEVICE) || MAY(DEVICE, ACTIVE) || MAY(DEVICE, COMPLETED) ||
+	       MAY(ACTIVE, DRAINING) || MAY(DRAINING, ACTIVE) || MAY(DRAINING, DEVICE) || MAY(DRAINING, FAILED) || MAY(DRAINING, CANCELLING) ||
+	       ((phase_now == ACTIVE || phase_now == DRAINING) && next == PRE_SWITCHOVER) || MAY(PRE_SWITCHOVER, DEVICE) ||
+	       MAY(PRE_SWITCHOVER, FAILED) || MAY(PRE_SWITCHOVER, CANCELLING) ||
 	       MAY(DEVICE, IN_DOUBT) || MAY(IN_DOUBT, DEVICE) || MAY(IN_DOUBT, COMPLETED) || MAY(IN_DOUBT, FAILED) ||
 	       MAY(SETUP, FAILED) || MAY(ACTIVE, FAILED) || MAY(DEVICE, FAILED) || MAY(CANCELLING, FAILED) ||
 	       MAY(SETUP, CANCELLING) || MAY(ACTIVE, CANCELLING) || MAY(DEVICE, CANCELLING) || MAY(CANCELLING, CANCELLED));
@@ -69,7 +74,8 @@ inline destination_enters(next)
 proctype Laws()
 {
 	end: atomic {
-		(source_phase == SETUP && !source_runs) || (source_phase == ACTIVE && !source_runs) ||
+		(source_phase == SETUP && !source_runs) || (source_phase == PRE_SWITCHOVER && source_runs && source == HOLDING) ||
+			((source_phase == ACTIVE || source_phase == DRAINING) && !source_runs && source != PAUSING && source != GIVING_UP && !RESUME_TROUBLE) ||
 			(source_phase == CANCELLED && !source_runs) || (source_phase == FAILED && !source_runs && !RESUME_TROUBLE) ||
 			(source_phase == COMPLETED && source_runs) || (source_phase == IN_DOUBT && source_runs && !told_source) ||
 			(source_runs && destination_runs) || (destination_phase == FAILED && destination_runs) ->
@@ -201,7 +207,7 @@ inline source_doubts()
 	source = DOUBT
 }
 
-#define BEFORE_SWITCHOVER (source == OFFERED || source == GATHERING || source == ROUND || source == PAUSING || source == SAVING || \
+#define BEFORE_SWITCHOVER (source == OFFERED || source == GATHERING || source == ROUND || source == PAUSING || source == HOLDING || source == CHECKING || source == SAVING || \
 			   source == LAST_ROUND || source == TURNING_BACK)
 #define CANCELLABLE (BEFORE_SWITCHOVER || source == WAIT_READY || source == RELEASING)
 #define DONE_WITH(request) (source_pending == request && source_done?[request, true])
@@ -209,14 +215,31 @@ inline source_doubts()
 proctype Source()
 {
 	mtype m, phase_now;
-	bool well, switchover_handed = false;
+	bool well, switchover_handed = false, holds = false;
 	end: do
 	:: atomic { source == NEW && destination == LISTENING -> source_enters(SETUP); source_up = true; source_sends(HELLO); source = OFFERED }
 	:: atomic { source == OFFERED && source_up && d2s?[WELCOME] -> d2s?WELCOME; source = GATHERING }
 	:: atomic { source == OFFERED && source_up && d2s?[REFUSE] -> d2s?REFUSE; source_up = false; give_up(FAILED) }
 	:: atomic { source == GATHERING && source_up && d2s?[STREAMS_UP] -> d2s?STREAMS_UP; source_enters(ACTIVE); source = ROUND }
-	:: atomic { source == ROUND -> guest_stopped = true; source_enters(DEVICE); ask(PAUSING, PAUSE) } /* little enough is dirty */
-	:: atomic { source == PAUSING && DONE_WITH(PAUSE) -> source_done?PAUSE, _; source_pending = NOTHING; ask(SAVING, SAVE) }
+	:: atomic { source == ROUND && source_phase == ACTIVE -> source_enters(DRAINING) }      /* a window */
+	:: atomic { source == ROUND && source_phase == DRAINING && !calm -> source_enters(ACTIVE) }
+	:: atomic { source == ROUND -> guest_stopped = true;                                    /* little enough is dirty */
+		    if
+		    :: source_enters(DEVICE)
+		    :: holds = true
+		    fi;
+		    ask(PAUSING, PAUSE) }
+	:: atomic { source == PAUSING && DONE_WITH(PAUSE) -> source_done?PAUSE, _; source_pending = NOTHING;
+		    if
+		    :: holds -> holds = false; source_enters(PRE_SWITCHOVER); source = HOLDING
+		    :: else -> source = CHECKING
+		    fi }
+	:: atomic { source == HOLDING -> source_enters(DEVICE); source = CHECKING }             /* the embedder continues */
+	:: atomic { source == CHECKING ->
+		    if
+		    :: ask(SAVING, SAVE)
+		    :: !calm -> ask(TURNING_BACK, RESUME)               /* something is in flight */
+		    fi }
 	:: atomic { source == SAVING && DONE_WITH(SAVE) -> source_done?SAVE, _; source_pending = NOTHING;
 		    if
 		    :: source = LAST_ROUND
