@@ -22,6 +22,9 @@ struct side {
 	size_t n_sections;
 	bool running, ended, lazy; /* lazy: answers load only when told */
 	int pause_error, load_error, acquire_error;
+	uint32_t depth, in_flight; /* of its disk, where it has one */
+	unsigned tries, windows, paused_busy;
+	int depth_error;
 	unsigned pauses, resumes, rounds, doubts;
 	enum sluice_phase last;
 	char message[64];
@@ -130,9 +133,27 @@ struct pair {
 	struct sluice_listener *listener;
 };
 
+static int on_io_depth(void *opaque, uint32_t requests)
+{
+	struct side *side = opaque;
+
+	side->windows += !requests && side->depth;
+	side->depth = requests;
+	return side->depth_error;
+}
+
+static int on_drain_try(void *opaque)
+{
+	struct side *side = opaque;
+
+	side->tries++;
+	return side->in_flight ? -EAGAIN : 0;
+}
+
 static void side_init(struct side *side)
 {
 	memset(side, 0, sizeof(*side));
+	side->depth = SLUICE_IO_DEPTH_USUAL;
 	side->memory = mmap(NULL, BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	CU_ASSERT_FATAL(side->memory != MAP_FAILED);
 	CU_ASSERT_EQUAL_FATAL(sluice_create(&ops, side, &side->session), 0);
@@ -244,6 +265,74 @@ static void migrates(void)
 	CU_ASSERT(sluice_dump(p.source.session, text, sizeof(text)) > 0);
 	CU_ASSERT(strstr(text, "completed") && strstr(text, "link"));
 	CU_ASSERT_EQUAL(sluice_close(p.source.session), 0);
+	pair_stop(&p);
+}
+
+/* The session of a guest with a disk. */
+static void give_disk(struct pair *p)
+{
+	struct sluice_ops with_disk = ops;
+
+	with_disk.io_depth = on_io_depth;
+	CU_ASSERT_EQUAL(sluice_create(&with_disk, NULL, &p->source.session), -EINVAL); /* both or neither */
+	with_disk.drain_try = on_drain_try;
+	sluice_destroy(p->source.session);
+	CU_ASSERT_EQUAL_FATAL(sluice_create(&with_disk, &p->source, &p->source.session), 0);
+	CU_ASSERT_EQUAL_FATAL(add_memory(&p->source), 0);
+	CU_ASSERT_EQUAL(sluice_set(p->source.session, SLUICE_TRACKER, SLUICE_TRACKER_MARKS), 0);
+	CU_ASSERT_EQUAL(sluice_set_cookie(p->source.session, "cookie", 6), 0);
+}
+
+static bool window_was(const struct pair *p)
+{
+	return p->source.windows && p->source.depth == SLUICE_IO_DEPTH_USUAL;
+}
+
+static bool source_ended(const struct pair *p)
+{
+	return p->source.ended;
+}
+
+static void drains(void)
+{
+	struct pair p;
+	struct sluice_stats stats = { .size_of = sizeof(stats) };
+
+	pair_start(&p);
+	give_disk(&p);
+	p.source.in_flight = 3; /* they hang for a while */
+	start(&p);
+	CU_ASSERT_FATAL(loop(&p, window_was));
+	CU_ASSERT(p.source.running && !p.source.pauses);
+	CU_ASSERT(p.source.tries > 1); /* it was asked all through the window */
+	p.source.in_flight = 0;
+	CU_ASSERT_FATAL(loop(&p, both_completed));
+	CU_ASSERT_EQUAL(p.source.depth, 0);
+	CU_ASSERT_EQUAL(p.source.pauses, 1);
+	CU_ASSERT_EQUAL(sluice_get_stats(p.source.session, &stats), 0);
+	CU_ASSERT(stats.drain.tries >= 2 && stats.drain.busy == stats.drain.tries - 1 && stats.drain.quiesced_ms > 0);
+	CU_ASSERT_EQUAL(sluice_close(p.source.session), 0);
+	pair_stop(&p);
+}
+
+static void drain_that_fails(void)
+{
+	struct pair p;
+	struct sluice_error error;
+
+	pair_start(&p);
+	give_disk(&p);
+	p.source.in_flight = 1;
+	CU_ASSERT_EQUAL(sluice_set(p.source.session, SLUICE_DRAIN_FAIL, SLUICE_DRAIN_FAILS), 0);
+	CU_ASSERT_EQUAL(sluice_set(p.source.session, SLUICE_DRAIN_TRIES, 2), 0);
+	CU_ASSERT_EQUAL(sluice_set(p.source.session, SLUICE_DRAIN_WINDOW_MS, 30001), -EINVAL);
+	start(&p);
+	CU_ASSERT_FATAL(loop(&p, source_ended));
+	sluice_get_error(p.source.session, &error);
+	CU_ASSERT_EQUAL(error.code, -EBUSY);
+	CU_ASSERT(strstr(error.text, "2 windows") != NULL);
+	CU_ASSERT(p.source.running && !p.source.pauses);
+	CU_ASSERT_EQUAL(p.source.depth, SLUICE_IO_DEPTH_USUAL);
 	pair_stop(&p);
 }
 
@@ -619,6 +708,6 @@ static void close_and_resolve_have_their_time(void)
 	pair_stop(&p);
 }
 
-SUITE("session", TEST(migrates), TEST(sections_outlive_dispatch), TEST(callbacks_that_fail), TEST(cancels),
-      TEST(marks_and_discards_count), TEST(close_and_resolve_have_their_time), TEST(a_cut_link_heals), TEST(cut_again_and_again),
-      TEST(operators_end_it), TEST(asks_the_next_session))
+SUITE("session", TEST(migrates), TEST(drains), TEST(drain_that_fails), TEST(sections_outlive_dispatch), TEST(callbacks_that_fail),
+      TEST(cancels), TEST(marks_and_discards_count), TEST(close_and_resolve_have_their_time), TEST(a_cut_link_heals),
+      TEST(cut_again_and_again), TEST(operators_end_it), TEST(asks_the_next_session))
