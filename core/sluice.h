@@ -237,6 +237,7 @@ enum sluice_param {
 	SLUICE_DRAIN_TRIES,    /* windows in vain before SLUICE_DRAIN_FAIL, 0: any number; default 10 */
 	SLUICE_DRAIN_LIMIT_MS, /* likewise, from the first window on, 0: any time (default) */
 	SLUICE_DRAIN_FAIL,     /* enum sluice_drain_fail; default retry */
+	SLUICE_PARAMS          /* one more than the last */
 };
 
 /* What to do when the guest's I/O does not come to rest. */

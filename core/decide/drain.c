@@ -33,12 +33,33 @@ static bool quiet(const struct drain *d)
 	return d->state >= DRAIN_QUIET;
 }
 
-void drain_approach(struct drain *d, const struct input *in, struct actions *out, bool near)
+static uint64_t next_window_ns(const struct drain *d, const struct input *in)
 {
-	if (!in->params.drain.given || quiet(d) || near == (d->state == DRAIN_SHALLOW))
+	const struct drain_params *p = &in->params.drain;
+	return (d->window_ms < p->window_ms ? d->window_ms : p->window_ms) * 1000000u;
+}
+
+/* May there be a window now? The answer to the last question of an earlier one is awaited: it would say nothing about this one. */
+static bool window_due(const struct drain *d, const struct input *in, uint64_t since_ns)
+{
+	uint64_t share_ns = (in->now_ns - since_ns) / 100 * in->params.drain.share + WINDOW_FIRST_MS * 1000000u;
+	return !quiet(d) && !d->asked && in->now_ns >= d->next_ns && d->quiesced_ns + next_window_ns(d, in) <= share_ns;
+}
+
+void drain_approach(struct drain *d, const struct input *in, struct actions *out, bool near, uint64_t since_ns)
+{
+	if (!in->params.drain.given || quiet(d))
 		return;
-	d->state = near ? DRAIN_SHALLOW : DRAIN_FLOWING;
-	depth(out, near ? in->params.drain.depth : SLUICE_IO_DEPTH_USUAL);
+	near = near && window_due(d, in, since_ns);
+	if (near == (d->state == DRAIN_SHALLOW))
+		return;
+	if (!near) {
+		drain_release(d, in, out, false);
+		return;
+	}
+	d->state = DRAIN_SHALLOW;
+	d->until_ns = in_ms(in, in->params.drain.window_ms);
+	depth(out, in->params.drain.depth);
 }
 
 bool drain_at_rest(const struct drain *d, const struct input *in)
@@ -48,22 +69,16 @@ bool drain_at_rest(const struct drain *d, const struct input *in)
 
 bool drain_wanted(struct drain *d, const struct input *in, struct actions *out, uint64_t since_ns)
 {
-	const struct drain_params *p = &in->params.drain;
 	if (drain_at_rest(d, in))
 		return true;
-	/* The answer to the last question of an earlier window says nothing about this one. */
-	if (d->state == DRAIN_QUIET || d->asked || in->now_ns < d->next_ns)
-		return false;
-	uint64_t window_ns = (d->window_ms < p->window_ms ? d->window_ms : p->window_ms) * 1000000u;
-	uint64_t share_ns = (in->now_ns - since_ns) / 100 * p->share + WINDOW_FIRST_MS * 1000000u;
-	if (d->quiesced_ns + window_ns > share_ns)
+	if (!window_due(d, in, since_ns))
 		return false;
 	d->tries++;
 	d->first_ns = d->first_ns ? d->first_ns : in->now_ns;
 	d->state = DRAIN_QUIET;
 	d->bound = true;
 	d->quiet_ns = in->now_ns;
-	d->until_ns = in->now_ns + window_ns;
+	d->until_ns = in->now_ns + next_window_ns(d, in);
 	depth(out, 0);
 	ask(d, out);
 	return false;
@@ -87,11 +102,9 @@ void drain_release(struct drain *d, const struct input *in, struct actions *out,
 	if (d->state == DRAIN_FLOWING)
 		return;
 	drain_bind(d, in);
-	if (quiet(d)) {
-		d->busy += in_vain;
-		d->next_ns = in_ms(in, d->rest_ms);
-		d->rest_ms = 2 * d->rest_ms < REST_MAX_MS ? 2 * d->rest_ms : REST_MAX_MS;
-	}
+	d->busy += in_vain;
+	d->next_ns = in_ms(in, d->rest_ms);
+	d->rest_ms = 2 * d->rest_ms < REST_MAX_MS ? 2 * d->rest_ms : REST_MAX_MS;
 	d->state = DRAIN_FLOWING;
 	depth(out, SLUICE_IO_DEPTH_USUAL);
 }
@@ -133,12 +146,12 @@ void drain_failed(struct drain *d, const struct input *in, struct actions *out)
 
 void drain_tick(struct drain *d, const struct input *in, struct actions *out)
 {
-	if (!quiet(d))
+	if (drain_next_ns(d) > in->now_ns)
 		return;
-	if (d->bound && in->now_ns >= d->until_ns) {
-		if (d->window_ms < in->params.drain.window_ms) /* perhaps it takes longer */
+	if (in->now_ns >= d->until_ns) {
+		if (quiet(d) && d->window_ms < in->params.drain.window_ms) /* perhaps it takes longer */
 			d->window_ms *= 2;
-		drain_release(d, in, out, true);
+		drain_release(d, in, out, quiet(d));
 	} else if (d->state == DRAIN_QUIET && !d->asked && in->now_ns >= d->next_ns) {
 		ask(d, out);
 	}
@@ -146,7 +159,7 @@ void drain_tick(struct drain *d, const struct input *in, struct actions *out)
 
 uint64_t drain_next_ns(const struct drain *d)
 {
-	if (!quiet(d) || !d->bound)
+	if (d->state == DRAIN_FLOWING || (quiet(d) && !d->bound))
 		return NEVER_NS;
 	return d->state == DRAIN_QUIET && !d->asked && d->next_ns < d->until_ns ? d->next_ns : d->until_ns;
 }

@@ -5,7 +5,7 @@
  * nothing new, for a window at most (QUIET), in which they are asked over and over whether anything is still in flight. Nothing is:
  * DRAINED, and nothing is picked up until the guest runs elsewhere. At the window's end, and on every way back, they work as usual at once.
  *
- * Windows get longer each time, and are a bounded share of the migration's time: a guest must not lose its disk to a migration that
+ * Short queues last no longer than the longest window, and then the guest is left alone for a while, too. Windows get longer each time, and are a bounded share of the migration's time: a guest must not lose its disk to a migration that
  * finds no good moment. */
 #pragma once
 
@@ -37,11 +37,11 @@ struct drain {
 
 void drain_init(struct drain *drain);
 
-/* How near is the end: worth keeping queues short? */
-void drain_approach(struct drain *drain, const struct input *input, struct actions *actions, bool near);
+/* How near is the end? Queues are kept short where it is, and a window may be opened soon. `since_ns`: when the migration began. */
+void drain_approach(struct drain *drain, const struct input *input, struct actions *actions, bool near, uint64_t since_ns);
 
-/* The moment is good to stop the guest, `since_ns` being when the migration began. Returns whether its I/O is at rest; else a window is
- * opened if it is time for one, and precopy goes on. */
+/* The moment is good to stop the guest. Returns whether its I/O is at rest; else a window is opened if it is time for one, and precopy
+ * goes on. */
 bool drain_wanted(struct drain *drain, const struct input *input, struct actions *actions, uint64_t since_ns);
 
 /* Is I/O at rest, or nobody has any? */

@@ -100,6 +100,7 @@ static void tell(struct source *s, struct actions *out)
 static void let_know(struct source *s, const struct input *in, struct actions *out, enum sluice_phase phase)
 {
 	bool tells = s->may_be_ready && !s->guest_stopped;
+	drain_release(&s->drain, in, out, false);
 	if (!tells || !in->params.remember_ms) {
 		if (tells && s->link_up)
 			actions_send_word(out, MESSAGE_CANCEL, s->error_code, s->why);
@@ -120,6 +121,7 @@ static void let_know(struct source *s, const struct input *in, struct actions *o
 
 static void await_resume(struct source *s, const struct input *in, struct actions *out, enum source_state state)
 {
+	drain_release(&s->drain, in, out, false); /* not before: a guest that is being stopped must not begin anything */
 	ask(s, in, out, state, SLUICE_RESUME, "the embedder to resume the guest");
 }
 
@@ -137,7 +139,6 @@ void source_give_up(struct source *s, const struct input *in, struct actions *ou
 		actions_send_word(out, MESSAGE_CANCEL, code, text);
 	actions_add(out, ACTION_STREAMS_STOP);
 	source_throttle(s, out, 0); /* before it is resumed */
-	drain_release(&s->drain, in, out, false);
 	s->ends_in = phase;
 	if (phase == SLUICE_CANCELLED)
 		enter(s, out, SLUICE_CANCELLING);
@@ -169,7 +170,6 @@ static void resolve(struct source *s, const struct input *in, struct actions *ou
 	actions_add(out, ACTION_LINK_DROP)->link = s->dials;
 	s->link_up = false;
 	source_throttle(s, out, 0);
-	drain_release(&s->drain, in, out, false);
 	await_resume(s, in, out, SOURCE_RECLAIMING);
 }
 

@@ -6,7 +6,8 @@
 
 enum {
 	REST_MS = 10,
-	REST_PAGES = 1024,     /* a round of so few pages is over in no time: rest first */
+	DRAIN_REST_MS = 50, /* all is well but for the guest's I/O, and that is left alone for now: no need for rounds in a row */
+	REST_PAGES = 1024,  /* a round of so few pages is over in no time: rest first */
 	STRUGGLING_ROUNDS = 2, /* in a row, before anything is said or done about it */
 	THROTTLE_FIRST = 20,   /* percent, and the steps beyond: as QEMU's cpu-throttle-initial and cpu-throttle-increment */
 	THROTTLE_STEP = 10,
@@ -81,7 +82,7 @@ void source_round_sent(struct source *s, const struct input *in, struct actions 
 	if (converge_near(&s->converge, in->params.downtime_limit_ms)) {
 		source_count(s, in, out);
 	} else {
-		drain_approach(&s->drain, in, out, false);
+		drain_approach(&s->drain, in, out, false, s->active_ns);
 		struggle(s, in, out, (uint64_t)(s->converge.dirty_pages_per_s * s->converge.last_round_ms * 1e-3));
 		source_round_open(s, in, out, false, false);
 	}
@@ -98,7 +99,7 @@ void source_counted(struct source *s, const struct input *in, struct actions *ou
 	if (s->loss.until_ns)
 		return; /* about to fail: the guest is not stopped for that */
 	s->expected_ms = converge_expected_ms(&s->converge, in->remaining, s->state_bytes);
-	drain_approach(&s->drain, in, out, true);
+	drain_approach(&s->drain, in, out, true, s->active_ns);
 	bool good =
 		converge_judge(&s->converge, in->remaining, s->state_bytes, in->params.downtime_limit_ms) == VERDICT_SWITCHOVER;
 	if (good && drain_wanted(&s->drain, in, out, s->active_ns)) {
@@ -106,6 +107,8 @@ void source_counted(struct source *s, const struct input *in, struct actions *ou
 			source_pause(s, in, out);
 		else
 			await(s, SOURCE_SETTLING, in_ms(in, in->params.callback_ms), "the destination to land what was sent");
+	} else if (good && s->drain.state < DRAIN_QUIET) {
+		await(s, SOURCE_RESTING, in_ms(in, DRAIN_REST_MS), "a time at which the guest's I/O may be brought to rest");
 	} else if (in->remaining < REST_PAGES) {
 		await(s, SOURCE_RESTING, in_ms(in, REST_MS), "the guest to write more");
 	} else {

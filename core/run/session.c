@@ -18,7 +18,7 @@ static const struct {
 	uint64_t least, most, standard;
 	bool setup;
 	const char *name;
-} limits[PARAMS] = {
+} limits[SLUICE_PARAMS] = {
 	[SLUICE_STREAMS] = { 1, SLUICE_MAX_STREAMS, 4, true, "streams" },
 	[SLUICE_BANDWIDTH] = { 0, 1ull << 50, 0, false, "bandwidth (bytes/s)" },
 	[SLUICE_DOWNTIME_LIMIT_MS] = { 1, 3600000, 300, false, "downtime limit (ms)" },
@@ -105,7 +105,7 @@ int sluice_create(const struct sluice_ops *ops, void *opaque, struct sluice **re
 		goto no_link;
 	inbox_init(&s->inbox);
 	pthread_mutex_init(&s->look, NULL);
-	for (uint32_t p = 1; p < PARAMS; p++)
+	for (uint32_t p = 1; p < SLUICE_PARAMS; p++)
 		atomic_init(&s->params[p], limits[p].standard);
 	state_in_init(&s->state_in, limits[SLUICE_MAX_STATE].standard);
 	atomic_init(&s->collecting, true);
@@ -151,7 +151,7 @@ int sluice_destroy(struct sluice *s)
 
 int sluice_set(struct sluice *s, enum sluice_param p, uint64_t value)
 {
-	if ((uint32_t)p >= PARAMS || !limits[p].name)
+	if ((uint32_t)p >= SLUICE_PARAMS || !limits[p].name)
 		return -EINVAL;
 	if (p == SLUICE_BANDWIDTH && value && value < BANDWIDTH_LEAST)
 		return refuse(s, -EINVAL, "bandwidth: %llu bytes/s is out of range, 0 (unlimited) or at least %d are possible",
@@ -167,7 +167,7 @@ int sluice_set(struct sluice *s, enum sluice_param p, uint64_t value)
 
 uint64_t sluice_get(struct sluice *s, enum sluice_param p)
 {
-	return (uint32_t)p < PARAMS ? param(s, p) : 0;
+	return (uint32_t)p < SLUICE_PARAMS ? param(s, p) : 0;
 }
 
 int sluice_tracker_works(enum sluice_tracker tracker)

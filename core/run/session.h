@@ -25,7 +25,6 @@
 #include "streams/receivers.h"
 
 enum side { SIDE_NONE, SIDE_SOURCE, SIDE_DESTINATION };
-enum { PARAMS = SLUICE_DRAIN_FAIL + 1 };
 
 struct sluice_listener {
 	struct door *door;
@@ -60,7 +59,7 @@ struct sluice {
 	struct memory memory; /* destination: until SLUICE_INCOMING_GUEST is done */
 
 	/* Atomic. */
-	_Atomic uint64_t params[PARAMS];
+	_Atomic uint64_t params[SLUICE_PARAMS];
 	_Atomic bool starting, started, ended;
 	_Atomic bool collecting; /* regions may be added */
 	_Atomic uint32_t told;   /* TOLD_*: were said, and wait in the inbox */

@@ -10,6 +10,7 @@
 
 #include "core/run/session.h"
 #include "tests/sim/coverage.h"
+#include "tests/sim/disk.h"
 #include "tests/sim/faults.h"
 #include "tests/sim/fiber.h"
 #include "tests/sim/guest.h"
@@ -102,10 +103,12 @@ static int take_effect(struct embedder *e, enum sluice_request r, int code)
 		if (!code) {
 			guest.running[SIM_SOURCE] = false;
 			e->pauses++;
+			disk_stopped();
 			sim_trace("source: the guest stands still");
 		}
 		break;
 	case SLUICE_SAVE:
+		disk_saved();
 		if (!code)
 			save_sections(e);
 		break;
@@ -200,6 +203,7 @@ static void on_incoming(void *opaque, const struct sluice_offer *offers, size_t 
 
 static void on_pause(void *opaque)
 {
+	disk_stopping();
 	asked(opaque, SLUICE_PAUSE);
 }
 
@@ -356,6 +360,10 @@ static bool open_session(struct embedder *e)
 		o.lock = on_lock;
 		o.unlock = on_unlock;
 	}
+	if (e->side == SIM_SOURCE && disk_there()) {
+		o.io_depth = disk_io_depth;
+		o.drain_try = disk_drain_try;
+	}
 	if (e->side == SIM_SOURCE && !guest.marks_only) {
 		o.dirty_log_start = guest_log_start;
 		o.dirty_log_fetch = guest_log_fetch;
@@ -364,7 +372,7 @@ static bool open_session(struct embedder *e)
 	}
 	if (sluice_create(&o, e, &e->session))
 		return false;
-	for (int p = 1; p <= SLUICE_REMEMBER_MS; p++)
+	for (int p = 1; p < SLUICE_PARAMS; p++)
 		if (sluice_set(e->session, (enum sluice_param)p, embedder_habits.param[p]))
 			sim_violation("parameter %d refuses %lu", p, embedder_habits.param[p]);
 	if (e->side == SIM_DESTINATION)

@@ -38,7 +38,7 @@ struct embedder {
 
 /* How embedders are in this seed. */
 struct embedder_habits {
-	uint64_t param[SLUICE_REMEMBER_MS + 1];
+	uint64_t param[SLUICE_PARAMS];
 	uint64_t slow_ns;      /* callbacks take up to so long */
 	bool alone;            /* no operator comes as long as the two sides can end a doubt by themselves */
 	uint64_t patience_ns;  /* an operator watches a doubt for so long */

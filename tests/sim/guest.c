@@ -129,9 +129,17 @@ static void mark(uint32_t page, uint32_t n, bool discarded)
 	fiber_current->public_calls--;
 }
 
+/* A guest does not give a page back that it has a device write to: one writer at a time. */
+static void begin_writing(void)
+{
+	while (guest.writing)
+		fiber_sleep(US);
+	guest.writing = true;
+}
+
 static void write_page(uint32_t page, bool by_device)
 {
-	guest.writing = true;
+	begin_writing();
 	guest.present[page] = 1;
 	if (!by_device && !guest.marks_only)
 		guest.logged[page] = 1; /* with the write, as the hardware does it */
@@ -172,7 +180,7 @@ static void discard(uint32_t page)
 	if (n > end - first)
 		n = end - first;
 
-	guest.writing = true;
+	begin_writing();
 	for (uint32_t i = first; i < first + n; i++) {
 		*guest_page(SIM_SOURCE, i) = 0;
 		guest.present[i] = 0;

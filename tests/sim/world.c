@@ -8,6 +8,7 @@
 
 #include "core/run/session.h"
 #include "tests/sim/coverage.h"
+#include "tests/sim/disk.h"
 #include "tests/sim/embedder.h"
 #include "tests/sim/faults.h"
 #include "tests/sim/fiber.h"
@@ -133,6 +134,11 @@ static void choose_habits(void)
 	h->param[SLUICE_THROTTLE_MAX] = sim_one_in(4) ? sim_below(100) : 0;
 	h->param[SLUICE_HOLD] = sim_one_in(4);
 	h->param[SLUICE_REMEMBER_MS] = sim_one_in(4) ? 0 : sim_spread(100, 10000);
+	h->param[SLUICE_DRAIN_DEPTH] = 1 + sim_below(4);
+	h->param[SLUICE_DRAIN_WINDOW_MS] = disk_window_ms();
+	h->param[SLUICE_DRAIN_SHARE] = sim_spread(5, 100);
+	h->param[SLUICE_DRAIN_TRIES] = 1 + sim_below(4);
+	h->param[SLUICE_DRAIN_FAIL] = sim_one_in(4) ? SLUICE_DRAIN_FAILS : SLUICE_DRAIN_RETRY;
 	h->alone = sim_one_in(2);
 	h->patience_ns = sim_spread(SIM_MS, sim_one_in(2) ? 200 * SIM_MS : 20 * SIM_S);
 	h->slow_ns = sim_spread(10 * US, 100 * SIM_MS);
@@ -198,7 +204,9 @@ static void check_progress(void)
 	laws_dead_peers_noticed(embedder_habits.param[SLUICE_DEAD_PEER_MS]);
 	if (fibers_steps() > steps_most)
 		sim_violation("Law 6: %lu steps and no end: something spins", fibers_steps());
-	if (guest.writes_left && embedders[SIM_SOURCE].phase == SLUICE_ACTIVE)
+	disk_check();
+	enum sluice_phase phase = embedders[SIM_SOURCE].phase;
+	if ((guest.writes_left || disk_may_delay()) && (phase == SLUICE_ACTIVE || phase == SLUICE_DRAINING))
 		faults_last_until(sim_now);
 	if (sim_now < since + bound_ns())
 		return;
@@ -309,6 +317,8 @@ static void check_end(bool clean)
 		sim_violation("Law 5: the destination was given the guest and dropped it");
 	if (guest.throttle && !s->crashed_ever)
 		sim_violation("Law 9: the migration is over and the guest is slowed down by %u %% still", guest.throttle);
+	if (!s->crashed_ever && !s->resume_failed)
+		disk_check_end();
 	if (clean && (s->phase != SLUICE_COMPLETED || d->phase != SLUICE_COMPLETED))
 		sim_violation("Law 9: nothing went wrong, but the source is %s and the destination %s",
 			      sluice_phase_name(s->phase), sluice_phase_name(d->phase));
@@ -325,6 +335,7 @@ static void check_end(bool clean)
 static void attempt(bool clean)
 {
 	laws_attempt();
+	disk_attempt();
 	faults_last_until(sim_now);
 	memset(&watch, 0, sizeof watch);
 	watch.first_wire = wires_count();
@@ -351,7 +362,8 @@ static void *harness_body(void *arg)
 	/* Threads that are frozen at every other step may need half a second for one piece of the dirty log: with a deadline that short,
 	 * failing is right. */
 	bool clean = !faults_planned() && !h->fails && !h->hangs && !h->log_fails && !h->never_continues &&
-		     !h->param[SLUICE_TIMEOUT_MS] && h->param[SLUICE_CALLBACK_MS] >= CALLBACK_CLEAN_MS;
+		     !(disk_ails() && h->param[SLUICE_DRAIN_FAIL] == SLUICE_DRAIN_FAILS) && !h->param[SLUICE_TIMEOUT_MS] &&
+		     h->param[SLUICE_CALLBACK_MS] >= CALLBACK_CLEAN_MS;
 	attempt(clean);
 	missed = faults_missed();
 	if (!missed && guest.running[SIM_SOURCE] && !embedders[SIM_SOURCE].crashed && sim_one_in(2)) {
@@ -363,6 +375,8 @@ static void *harness_body(void *arg)
 		embedder_habits.fails = embedder_habits.hangs = embedder_habits.log_fails = 0;
 		embedder_habits.never_continues = false;
 		embedder_habits.param[SLUICE_TIMEOUT_MS] = 0;
+		embedder_habits.param[SLUICE_DRAIN_FAIL] = SLUICE_DRAIN_RETRY;
+		disk_heals();
 		embedder_habits.param[SLUICE_CALLBACK_MS] += CALLBACK_CLEAN_MS;
 		embedder_habits.used = true;
 		embedders[SIM_DESTINATION].crashed = embedders[SIM_DESTINATION].host_gone = false;
@@ -378,6 +392,7 @@ static bool run_once(uint64_t seed, uint64_t chance)
 	heap_reset();
 	system_reset();
 	guest_make();
+	disk_make();
 	choose_habits();
 	choose_pace();
 	faults_plan(seed);
@@ -394,6 +409,7 @@ static bool run_once(uint64_t seed, uint64_t chance)
 	(void)fiber_start(SIM_WORLD, "harness", harness_body, NULL);
 	(void)fiber_start(SIM_WORLD, "faults", faults_body, NULL);
 	(void)fiber_start(SIM_WORLD, "guest", guest_body, NULL);
+	(void)fiber_start(SIM_WORLD, "disk", disk_body, NULL);
 	fibers_run();
 	return !missed;
 }

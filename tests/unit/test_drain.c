@@ -31,7 +31,7 @@ struct rig {
 	uint64_t answers_ns;                 /* when it does */
 	uint64_t quiet_ns, longest_quiet_ns; /* the guest runs and nothing is picked up */
 	uint64_t quiet_since;
-	uint64_t stopped_ns;
+	uint64_t stopped_ns, shallow_ns;
 	uint64_t restored_late_ns; /* from a window's end to the usual depth, at most */
 	unsigned pauses, busy_pauses, warnings, phases_draining, tries_when_far;
 	uint64_t dirty;
@@ -212,6 +212,7 @@ static void go_on(struct rig *r, uint64_t ms)
 			if (r->now - r->quiet_since > r->longest_quiet_ns)
 				r->longest_quiet_ns = r->now - r->quiet_since;
 		}
+		r->shallow_ns += (r->disk.depth == 1) * TICK_US * 1000;
 		r->stopped_ns += !r->running * TICK_US * 1000;
 		if (r->now >= r->answers_ns) {
 			r->answers_ns = forever;
@@ -276,6 +277,7 @@ static void hanging_request(void)
 		CU_ASSERT_EQUAL(r.pauses, 0);
 		CU_ASSERT(r.quiet_ns <= 10000 * (uint64_t)MS / 20 + 30 * (uint64_t)MS); /* in which the guest keeps its disk */
 		CU_ASSERT(r.s.drain.busy >= 3);
+		CU_ASSERT(r.shallow_ns <= 10000 * (uint64_t)MS / 5); /* and not with short queues all the time */
 		uint64_t back = r.now;
 		go_on(&r, 30000);
 		CU_ASSERT_EQUAL(r.s.state, SOURCE_LINGERING);
