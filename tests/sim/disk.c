@@ -14,8 +14,8 @@
 
 enum {
 	QUEUE = 8,
-	LOOP_MS = 150, /* until an embedder's loop that is slow has taken a depth */
-	DRAIN_S = 90,  /* more than the slowest disk, the longest window and the least share need together */
+	LOOP_MS = 150 + 400, /* until an embedder's loop that is slow has taken a depth */
+	DRAIN_S = 90,        /* more than the slowest disk, the longest window and the least share need together */
 	STUCK_MS = 60,
 };
 
@@ -27,7 +27,7 @@ static struct {
 		uint64_t began, done;
 	} request[QUEUE];
 	uint32_t in_flight;
-	uint64_t takes_ns, hang_ns;
+	uint64_t takes_ns, hang_ns, loop_ns, late_again;
 	uint32_t hangs, fails, strays, lies; /* one time in so many; 0: never */
 	bool knows_stuck;
 	bool strayed;         /* a request came in though none was to be picked up */
@@ -47,9 +47,10 @@ void disk_make(void)
 	disk.hangs = sim_one_in(4) ? (uint32_t)sim_spread(4, 200) : 0;
 	disk.hang_ns = sim_spread(20 * SIM_MS, 5 * SIM_S);
 	disk.fails = sim_one_in(8) ? 3 : 0;
-	disk.strays = sim_one_in(4) ? 20 : 0;
+	disk.strays = sim_one_in(4) ? (uint32_t)sim_spread(2, 200) : 0;
 	disk.lies = sim_one_in(8) ? 8 : 0;
 	disk.knows_stuck = sim_one_in(2);
+	disk.loop_ns = sim_one_in(4) ? sim_spread(SIM_MS, 400 * SIM_MS) : 0;
 }
 
 bool disk_there(void)
@@ -57,18 +58,14 @@ bool disk_there(void)
 	return disk.there;
 }
 
-bool disk_ails(void)
-{
-	return disk.there && (disk.hangs || disk.fails || disk.lies || disk.takes_ns > 5 * SIM_MS);
-}
-
 uint64_t disk_window_ms(void)
 {
-	return sim_spread(disk.takes_ns / SIM_MS + LOOP_MS, 1000);
+	return sim_spread(disk.takes_ns / SIM_MS + 150, 1000);
 }
 
 void disk_heals(void)
 {
+	disk.loop_ns = 0;
 	disk.hangs = disk.fails = disk.strays = disk.lies = 0;
 }
 
@@ -96,7 +93,7 @@ static void pick_up(void)
 	if (disk.in_flight == QUEUE || !disk.left)
 		return;
 	disk.left--;
-	uint64_t takes = sim_spread(10 * US, disk.takes_ns);
+	uint64_t takes = sim_spread(10 * US, disk.takes_ns) + (disk.depth ? 0 : sim_below(30 * SIM_MS));
 	if (disk.hangs && sim_one_in(disk.hangs)) {
 		takes += disk.hang_ns;
 		disk.ill_until = disk.ill_until > sim_now + takes ? disk.ill_until : sim_now + takes;
@@ -119,7 +116,8 @@ static void complete(void)
 
 static uint64_t next_done(void)
 {
-	uint64_t at = sim_now + (guest.running[SIM_SOURCE] ? sim_spread(20 * US, 5 * SIM_MS) : 20 * SIM_MS);
+	uint64_t idle_ns = guest.running[SIM_SOURCE] ? sim_spread(20 * US, disk.depth ? 5 * SIM_MS : SIM_MS) : 20 * SIM_MS;
+	uint64_t at = sim_now + idle_ns;
 
 	for (uint32_t i = 0; i < disk.in_flight; i++)
 		at = disk.request[i].done < at ? disk.request[i].done : at;
@@ -170,6 +168,14 @@ int disk_drain_try(void *opaque)
 	return rc;
 }
 
+uint64_t disk_loop_late_ns(void)
+{
+	if (!disk.there || !disk.loop_ns || sim_now < disk.late_again || !sim_one_in(8))
+		return 0;
+	disk.late_again = sim_now + SIM_S;
+	return sim_below(disk.loop_ns);
+}
+
 /* ---------------------------------------------------------------- laws */
 
 void disk_stopping(void)
@@ -183,6 +189,12 @@ void disk_stopped(void)
 {
 	if (disk.there && disk.in_flight && !disk.strayed)
 		sim_violation("the guest is stopped with %u requests in flight", disk.in_flight);
+}
+
+void disk_resumed(void)
+{
+	if (disk.there && disk.depth != SLUICE_IO_DEPTH_USUAL)
+		sim_violation("the guest is resumed, and may have %u requests in flight only", disk.depth);
 }
 
 void disk_saved(void)

@@ -9,8 +9,6 @@
 /* One of the seed's choice, or none. */
 void disk_make(void);
 bool disk_there(void);
-/* Drawn to hang, or its callbacks to fail: the migration may rightly fail. */
-bool disk_ails(void);
 /* A window that is long enough for it, ms. */
 uint64_t disk_window_ms(void);
 /* Nothing is the matter with it any more. */
@@ -26,6 +24,9 @@ void disk_attempt(void);
 void disk_stopping(void);
 void disk_stopped(void);
 void disk_saved(void);
+void disk_resumed(void);
+/* How much later the embedder's loop looks this time. */
+uint64_t disk_loop_late_ns(void);
 /* What must hold at any time; and when a migration is over and the guest runs where it ran. */
 void disk_check(void);
 void disk_check_end(void);

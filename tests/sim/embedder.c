@@ -119,6 +119,8 @@ static int take_effect(struct embedder *e, enum sluice_request r, int code)
 		}
 		e->resume_failed = false;
 		laws_guest_runs(e->side);
+		if (e->side == SIM_SOURCE)
+			disk_resumed();
 		guest.running[e->side] = true;
 		sim_trace("%s: the guest runs", side_names[e->side]);
 		break;
@@ -427,6 +429,9 @@ static void *embedder_body(void *arg)
 		uint64_t due = next_due(e), at = sim_now + 20 * SIM_MS;
 		at = due < at ? due : at;
 		poll(&p, 1, at > sim_now ? (int)((at - sim_now) / SIM_MS) + 1 : 0);
+		uint64_t late = e->side == SIM_SOURCE ? disk_loop_late_ns() : 0;
+		if (late)
+			fiber_sleep(late);
 		(void)CALL(sluice_dispatch(e->session));
 		if (!e->ended)
 			do_due(e);

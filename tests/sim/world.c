@@ -362,7 +362,7 @@ static void *harness_body(void *arg)
 	/* Threads that are frozen at every other step may need half a second for one piece of the dirty log: with a deadline that short,
 	 * failing is right. */
 	bool clean = !faults_planned() && !h->fails && !h->hangs && !h->log_fails && !h->never_continues &&
-		     !(disk_ails() && h->param[SLUICE_DRAIN_FAIL] == SLUICE_DRAIN_FAILS) && !h->param[SLUICE_TIMEOUT_MS] &&
+		     !(disk_there() && h->param[SLUICE_DRAIN_FAIL] == SLUICE_DRAIN_FAILS) && !h->param[SLUICE_TIMEOUT_MS] &&
 		     h->param[SLUICE_CALLBACK_MS] >= CALLBACK_CLEAN_MS;
 	attempt(clean);
 	missed = faults_missed();
