@@ -84,6 +84,7 @@ enum exit_status source_prepare(const struct options *options, struct loop *loop
 	}
 	error = loop_run(loop, fill, NULL, source, &migration->cancel);
 	if (error == -ECANCELED) {
+		fprintf(stderr, "migperf: cancelled: the guest's memory was still being filled\n");
 		source_destroy(source);
 		return EXIT_CANCELLED;
 	}
