@@ -2,12 +2,15 @@
 /* coverage.c: see coverage.h. Which cells can be, and which were met, over all seeds. */
 #include "tests/sim/coverage.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "core/decide/destination.h"
 #include "core/decide/source.h"
+#include "tests/sim/contracts.h"
 #include "tests/sim/embedder.h"
+#include "tests/sim/race.h"
 #include "tests/sim/world.h"
 #include "tests/sim/yield.h"
 
@@ -26,6 +29,7 @@ static const uint32_t spots_of[2][COVERAGE_PHASES] = {
 	[SIM_SOURCE] = {
 		[SLUICE_SETUP] = NOTHING | M(HELLO) | M(WELCOME) | M(STREAMS_UP),
 		[SLUICE_ACTIVE] = M(HELLO) | M(STREAMS_UP) | M(LANDED) | M(CANCEL),
+		[SLUICE_DRAINING] = M(HELLO) | M(STREAMS_UP) | M(LANDED) | M(CANCEL),
 		[SLUICE_PRE_SWITCHOVER] = M(HELLO) | M(LANDED) | M(CANCEL),
 		[SLUICE_DEVICE] = M(HELLO) | M(LANDED) | M(SWITCHOVER) | M(READY) | M(GO) | M(ANSWER) | M(NEVER) | M(CANCEL) | M(BYE),
 		[SLUICE_COMPLETED] = M(READY) | M(GO) | M(ANSWER) | M(RUNNING) | M(DONE) | M(BYE),
@@ -59,11 +63,66 @@ static bool among(uint32_t message, uint32_t messages)
 static bool asks(const struct cell *c)
 {
 	if (c->side == SIM_SOURCE)
-		return (c->phase == SLUICE_ACTIVE && c->message != MESSAGE_STREAMS_UP) || c->phase == SLUICE_PRE_SWITCHOVER ||
+		return (among(c->phase, BIT(SLUICE_ACTIVE) | BIT(SLUICE_DRAINING)) && c->message != MESSAGE_STREAMS_UP) ||
+		       c->phase == SLUICE_PRE_SWITCHOVER ||
 		       (c->phase == SLUICE_DEVICE && !among(c->message, M(GO) | M(ANSWER))) || c->phase == SLUICE_CANCELLING ||
 		       c->phase == SLUICE_IN_DOUBT;
 	return (c->phase == SLUICE_INCOMING || c->phase == SLUICE_DEVICE || c->phase == SLUICE_IN_DOUBT) &&
 	       !among(c->message, M(REFUSE) | M(CANCEL) | M(NEVER) | M(RUNNING));
+}
+
+/* The tracker's log is asked while it is armed, in a round, and when all is counted. */
+static bool asks_log(const struct cell *c)
+{
+	if (c->side != SIM_SOURCE)
+		return false;
+	switch (c->phase) {
+	case SLUICE_SETUP: return among(c->message, M(HELLO) | M(STREAMS_UP));
+	case SLUICE_ACTIVE:
+	case SLUICE_DRAINING: return c->message != MESSAGE_CANCEL;
+	case SLUICE_DEVICE: return among(c->message, M(HELLO) | M(LANDED));
+	default: return false;
+	}
+}
+
+/* And once more, to stop it. */
+static bool stops_log(const struct cell *c)
+{
+	uint32_t under_way = M(STREAMS_UP) | M(LANDED) | M(SWITCHOVER) | M(READY) | M(CANCEL);
+
+	if (c->side != SIM_SOURCE)
+		return false;
+	switch (c->phase) {
+	case SLUICE_COMPLETED: return c->message != MESSAGE_BYE;
+	case SLUICE_CANCELLED: return among(c->message, under_way);
+	case SLUICE_FAILED: return among(c->message, under_way | M(HELLO) | M(GO) | M(NEVER) | M(BYE));
+	default: return false;
+	}
+}
+
+/* The source's session can still be cancelled: it has not said GO, and is not over. */
+static bool source_cancels(const struct cell *c)
+{
+	uint32_t too_late = M(GO) | M(RUNNING) | M(NEVER) | M(ANSWER) | M(BYE);
+
+	if (c->side == SIM_SOURCE)
+		return c->phase <= SLUICE_DEVICE && !among(c->message, too_late | M(CANCEL));
+	switch (c->phase) { /* what the destination has heard of its end, it ended by */
+	case SLUICE_COMPLETED: return false;
+	case SLUICE_INCOMING: return c->message != MESSAGE_CANCEL;
+	case SLUICE_CANCELLED: return !among(c->message, too_late | M(WELCOME) | M(STREAMS_UP));
+	case SLUICE_FAILED: return !among(c->message, too_late | M(READY));
+	default: return !among(c->message, too_late);
+	}
+}
+
+/* The destination's can until it says READY; and one that was started again, whatever the source is about. */
+static bool destination_cancels(const struct cell *c)
+{
+	if (c->side == SIM_SOURCE)
+		return true;
+	return c->phase <= SLUICE_DEVICE &&
+	       !among(c->message, M(REFUSE) | M(CANCEL) | M(READY) | M(GO) | M(RUNNING) | M(NEVER) | M(ANSWER));
 }
 
 /* The deciding code has a link, or is about to. Who has had the last word or let it go (CANCEL before SWITCHOVER, NEVER, BYE) has none. */
@@ -107,7 +166,7 @@ static bool has_batches(const struct cell *c)
 		return c->phase != SLUICE_DEVICE;
 	if (c->phase == SLUICE_SETUP)
 		return c->message != MESSAGE_STREAMS_UP;
-	return c->phase == SLUICE_ACTIVE || among(c->message, M(HELLO) | M(LANDED));
+	return c->phase == SLUICE_ACTIVE || c->phase == SLUICE_DRAINING || among(c->message, M(HELLO) | M(LANDED));
 }
 
 bool coverage_can_be(const struct cell *c)
@@ -136,11 +195,12 @@ bool coverage_can_be(const struct cell *c)
 	case FAULT_STALL_ALL: return has_link(c) || has_streams(c);
 	case FAULT_CRASH_SOURCE:
 	case FAULT_HOST_SOURCE:
-	case FAULT_CANCEL_SOURCE:
 		/* An operator lets the guest run at the destination only where there is no source any more. */
 		return !(c->side == SIM_DESTINATION && c->phase == SLUICE_COMPLETED && c->message == MESSAGE_SWITCHOVER);
-	case FAULT_LOG_FAILS:
-	case FAULT_LOCK_HELD: return c->side == SIM_SOURCE; /* the tracker is there */
+	case FAULT_CANCEL_SOURCE: return source_cancels(c);
+	case FAULT_CANCEL_DESTINATION: return destination_cancels(c);
+	case FAULT_LOG_FAILS: return asks_log(c);
+	case FAULT_LOCK_HELD: return asks_log(c) || stops_log(c);
 	case FAULT_CALLBACK_FAILS:
 	case FAULT_CALLBACK_HANGS: return asks(c);
 	default: return true;
@@ -178,12 +238,33 @@ void coverage_reset(enum sim_side side)
 	coverage_spots[side] = coverage_asked_at[side] = (struct spot){ 0 };
 }
 
+/* What was met. */
+static void met_at(enum sim_side side, const struct spot *spot, enum fault fault)
+{
+	if (!spot->on)
+		return;
+	met[side][spot->phase][fault][spot->given]++;
+	if (spot->taken != spot->given)
+		met[side][spot->phase][fault][spot->taken]++;
+}
+
+void coverage_met(enum fault fault, uint32_t sides)
+{
+	for (int side = 0; side < 2; side++)
+		if (sides & BIT(side))
+			met_at((enum sim_side)side, &coverage_spots[side], fault);
+}
+
 static void note(enum sim_side side, const struct input *in, enum sluice_phase phase, bool link, bool news,
 		 const struct actions *out)
 {
 	struct spot *spot = &coverage_spots[side];
 	bool stopped = spot->on && spot->phase >= SLUICE_SETUP && !spot->streams;
 
+	if (among(in->type, BIT(INPUT_ARMED) | BIT(INPUT_SYNCED)) && in->code == -EIO && out->n)
+		coverage_met(FAULT_LOG_FAILS, BIT(side));
+	if (in->type == INPUT_CANCEL && out->n) /* it is not too late for that */
+		coverage_met(side == SIM_SOURCE ? FAULT_CANCEL_SOURCE : FAULT_CANCEL_DESTINATION, COVERAGE_BOTH);
 	spot->on = true;
 	spot->phase = (uint8_t)phase;
 	spot->link = link;
@@ -212,10 +293,14 @@ void __wrap_source_step(struct source *source, const struct input *input, struct
 {
 	const struct source before = *source;
 
+	contracts_told(source, input);
 	__real_source_step(source, input, actions);
+	contracts_ordered(actions);
 	/* Late words change nothing; and what landed is no news after READY, though a report may come after it. */
 	bool news = actions->n || source->state != before.state ||
 		    (source->landed != before.landed && before.state <= SOURCE_WAIT_READY);
+	if (news)
+		race_moved(source->state >= SOURCE_LINGERING);
 	bool link = source->link_up || source->state == SOURCE_DIALLING || source->state == SOURCE_REDIALLING;
 	note(SIM_SOURCE, input, source->phase, link && source->state != SOURCE_ENDED, news, actions);
 }
@@ -238,22 +323,6 @@ bool coverage_spot_is(const struct spot *spot, enum sluice_phase phase, uint32_t
 
 /* ---------------------------------------------------------------- what was met */
 
-static void met_at(enum sim_side side, const struct spot *spot, enum fault fault)
-{
-	if (!spot->on)
-		return;
-	met[side][spot->phase][fault][spot->given]++;
-	if (spot->taken != spot->given)
-		met[side][spot->phase][fault][spot->taken]++;
-}
-
-void coverage_met(enum fault fault, uint32_t sides)
-{
-	for (int side = 0; side < 2; side++)
-		if (sides & BIT(side))
-			met_at((enum sim_side)side, &coverage_spots[side], fault);
-}
-
 uint32_t coverage_whose(const struct wire *w)
 {
 	uint32_t sides = 0;
@@ -274,9 +343,14 @@ void coverage_met_harm(const struct wire *w, enum wire_harm harm)
 			coverage_met((enum fault)f, coverage_whose(w));
 }
 
-void coverage_met_request(enum sim_side side, enum fault fault)
+void coverage_met_request(enum sim_side side, const struct spot *asked_at, enum fault fault)
 {
-	met_at(side, &coverage_asked_at[side], fault);
+	met_at(side, asked_at, fault);
+}
+
+uint64_t coverage_count(const struct cell *c)
+{
+	return met[c->side][c->phase][c->fault][c->message];
 }
 
 static void print_phase(enum sim_side side, enum sluice_phase phase)

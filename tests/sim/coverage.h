@@ -38,12 +38,14 @@ void coverage_reset(enum sim_side side);
 /* Bits of sides: both; those to which it matters what becomes of a connection. */
 enum { COVERAGE_BOTH = 3 };
 uint32_t coverage_whose(const struct wire *w);
-/* A fault strikes, now, those sides; one that harms a frame; one of what a side has asked its embedder for. */
+/* A fault takes effect, now, on those sides; one that harms a frame; one of what a side has asked its embedder for, at that spot. */
 void coverage_met(enum fault fault, uint32_t sides);
 void coverage_met_harm(const struct wire *w, enum wire_harm harm);
-void coverage_met_request(enum sim_side side, enum fault fault);
+void coverage_met_request(enum sim_side side, const struct spot *asked_at, enum fault fault);
 bool coverage_spot_is(const struct spot *spot, enum sluice_phase phase, uint32_t message);
 bool coverage_can_be(const struct cell *cell);
+/* How often it was, so far. */
+uint64_t coverage_count(const struct cell *cell);
 /* All cells that can be. Returns how many. */
 uint32_t coverage_cells(struct cell ret[COVERAGE_CELLS]);
 /* All of it. Returns whether every cell that can be was met, and none that cannot. */

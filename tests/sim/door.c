@@ -170,6 +170,8 @@ static int door_accept(struct door *door, struct conn **ret_conn)
 		e->fd = system_fd_conn(e);
 		e->heard_at = sim_now;
 		*ret_conn = &e->conn;
+		if (e->wire->stray)
+			coverage_met(FAULT_STRAY, COVERAGE_BOTH);
 		return 0;
 	}
 	return -EAGAIN;

@@ -14,6 +14,7 @@
 #include "tests/sim/faults.h"
 #include "tests/sim/fiber.h"
 #include "tests/sim/guest.h"
+#include "tests/sim/heap.h"
 #include "tests/sim/laws.h"
 #include "tests/sim/system.h"
 #include "tests/sim/wire.h"
@@ -43,13 +44,21 @@ static struct {
 
 static void finish(struct embedder *e, enum sluice_request r);
 
+/* Nobody waits for it any more, so long did it take. */
+static void given_up(struct embedder *e, struct answer *a)
+{
+	if (a->due && a->hangs)
+		coverage_met_request(e->side, &a->asked_at, FAULT_CALLBACK_HANGS);
+	a->due = false;
+}
+
 static void asked(struct embedder *e, enum sluice_request r)
 {
 	struct answer *a = &e->answers[r];
 
 	if (a->due)
 		sim_violation("%s is asked for %s twice", side_names[e->side], requests[r]);
-	*a = (struct answer){ .due = true, .at = sim_now };
+	*a = (struct answer){ .due = true, .at = sim_now, .asked_at = coverage_asked_at[e->side] };
 	enum fault fault = faults_of_request(e->side);
 	if (fault == FAULT_CALLBACK_FAILS || (embedder_habits.fails && sim_one_in(embedder_habits.fails)))
 		a->code = -EIO;
@@ -60,15 +69,12 @@ static void asked(struct embedder *e, enum sluice_request r)
 		a->at += sim_spread(US, embedder_habits.slow_ns);
 	if (a->code && e->side == SIM_DESTINATION && r >= SLUICE_ACQUIRE)
 		e->may_drop = true;
-	if (a->code)
-		coverage_met_request(e->side, FAULT_CALLBACK_FAILS);
-	if (a->at > sim_now + embedder_habits.slow_ns)
-		coverage_met_request(e->side, FAULT_CALLBACK_HANGS);
+	a->hangs = a->at > sim_now + embedder_habits.slow_ns;
 	faults_last_until(a->at);
 	sim_trace("%s is asked: %s%s", side_names[e->side], requests[r], a->code ? " (will fail)" : "");
 	if (r == SLUICE_RESUME) /* whatever else was under way is given up */
 		for (int i = 1; i < SLUICE_RESUME; i++)
-			e->answers[i].due = false;
+			given_up(e, &e->answers[i]);
 	if (a->at == sim_now)
 		finish(e, r);
 }
@@ -141,7 +147,9 @@ static void finish(struct embedder *e, enum sluice_request r)
 
 	if (!a->due) /* given up meanwhile */
 		return;
-	a->due = false;
+	if (code)
+		coverage_met_request(e->side, &a->asked_at, FAULT_CALLBACK_FAILS);
+	given_up(e, a);
 	sim_trace("%s says done: %s %d", side_names[e->side], requests[r], code);
 	if (sluice_done(e->session, r, code))
 		sim_violation("%s: done of %s is not taken", side_names[e->side], requests[r]);
@@ -258,6 +266,8 @@ static int on_lock(void *opaque, uint64_t until)
 
 	if (fiber_current->mutexes)
 		sim_violation("Law 2: %s takes the big lock while holding an inner one", fiber_current->name);
+	if (sim_now < big_lock[e->side].until)
+		coverage_met(FAULT_LOCK_HELD, 1u << e->side);
 	while (big_lock[e->side].holder || sim_now < big_lock[e->side].until) {
 		if (sim_now >= until)
 			return -ETIMEDOUT;
@@ -404,6 +414,7 @@ static void close_session(struct embedder *e)
 		while (sim_now < e->answers[SLUICE_RESUME].at)
 			fiber_sleep(e->answers[SLUICE_RESUME].at - sim_now);
 		(void)take_effect(e, SLUICE_RESUME, e->answers[SLUICE_RESUME].code);
+		given_up(e, &e->answers[SLUICE_RESUME]);
 	}
 	while (e->side == SIM_SOURCE && guest.writing)
 		fiber_sleep(US);
@@ -483,5 +494,6 @@ void embedder_crash(enum sim_side side, bool host)
 	if (side == SIM_SOURCE)
 		guest.writing = false;
 	wires_side_gone(side, host);
+	heap_side_gone(side);
 	fiber_kill_side(side); /* at last: it may be us */
 }

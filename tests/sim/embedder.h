@@ -6,10 +6,12 @@
 #include <stdint.h>
 
 #include "core/sluice.h"
+#include "tests/sim/coverage.h"
 #include "tests/sim/sim.h"
 
 struct answer {
-	bool due;
+	bool due, hangs;
+	struct spot asked_at;
 	uint64_t at;
 	int code;
 };

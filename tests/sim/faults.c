@@ -6,12 +6,14 @@
 #include <string.h>
 
 #include "core/decide/message.h"
+#include "core/run/session.h"
 #include "tests/sim/coverage.h"
 #include "tests/sim/embedder.h"
 #include "tests/sim/fiber.h"
 #include "tests/sim/goal.h"
+#include "tests/sim/race.h"
 
-enum { PLANNED = 4, PLANS = 8 };
+enum { PLANNED = 4, PLANS = 16 };
 
 static struct plan plans[PLANS];
 static uint32_t n_plans, n_at_spots;
@@ -123,6 +125,10 @@ static void plan_any(void)
 void faults_plan(uint64_t seed)
 {
 	faults_none();
+	if (race_is(seed)) {
+		race_plan();
+		return;
+	}
 	if (goal_plan(seed))
 		return;
 	uint32_t n = sim_one_in(6) ? 0 : 1 + (uint32_t)sim_below(sim_one_in(2) ? PLANNED : 1);
@@ -133,11 +139,6 @@ void faults_plan(uint64_t seed)
 uint32_t faults_planned(void)
 {
 	return n_plans;
-}
-
-bool faults_missed(void)
-{
-	return n_plans && plans[n_plans - 1].when == AT_SPOT && !plans[n_plans - 1].done;
 }
 
 uint64_t faults_healed_at(void)
@@ -166,7 +167,7 @@ bool faults_log_fails(void)
 /* May this plan strike that wire? At a spot, one that matters there. */
 static bool may_strike(const struct plan *p, bool link, const struct wire *w)
 {
-	return wire_open(w) && !wire_is_stray(w) && wire_is_link(w) == link &&
+	return wire_carries(w) && !wire_is_stray(w) && wire_is_link(w) == link &&
 	       (p->when != AT_SPOT || coverage_whose(w) >> p->at_side & 1);
 }
 
@@ -193,7 +194,7 @@ static uint32_t all_wires(const struct plan *p, uint64_t until)
 
 	for (uint32_t i = 0; i < wires_count(); i++) {
 		struct wire *w = wires_get(i);
-		if (!wire_open(w) || (fault == FAULT_CUT_SOME && w != sure && sim_one_in(2)))
+		if (!wire_carries(w) || (fault == FAULT_CUT_SOME && w != sure && sim_one_in(2)))
 			continue;
 		sides |= coverage_whose(w);
 		if (fault == FAULT_CUT_ALL || fault == FAULT_CUT_SOME)
@@ -211,7 +212,8 @@ static void touch_wire(const struct plan *p, uint64_t until)
 	struct wire *w = some_wire(p, fault_of_link(p->fault));
 
 	if (!w) { /* it is being dialled */
-		coverage_met(p->fault, 1u << SIM_SOURCE);
+		if (coverage_spots[SIM_SOURCE].link)
+			coverage_met(p->fault, 1u << SIM_SOURCE);
 		wire_lose_dials();
 		return;
 	}
@@ -236,6 +238,12 @@ static void store_harm(const struct plan *p)
 		wire_harm_greeting(link, fault_harm(p->fault));
 }
 
+/* Else it is refused. */
+static bool can_cancel(const struct embedder *e)
+{
+	return e->session && *(const volatile bool *)(const volatile void *)&e->session->cancellable;
+}
+
 /* Is there something to strike? */
 static bool can_strike(const struct plan *p)
 {
@@ -245,7 +253,8 @@ static bool can_strike(const struct plan *p)
 	case FAULT_CUT_LINK:
 	case FAULT_SILENT_ONE_WAY:
 	case FAULT_STALL_LINK: return some_wire(p, true);
-	case FAULT_SILENT_LINK: return some_wire(p, true) || (wire_dialling() && p->at_side == SIM_SOURCE);
+	case FAULT_SILENT_LINK:
+		return some_wire(p, true) || (wire_dialling() && p->at_side == SIM_SOURCE && coverage_spots[SIM_SOURCE].link);
 	case FAULT_CUT_STREAM:
 	case FAULT_SILENT_STREAM:
 	case FAULT_STALL_STREAM: return some_wire(p, false);
@@ -255,12 +264,12 @@ static bool can_strike(const struct plan *p)
 	case FAULT_STALL_ALL: return some_wire(p, true) || some_wire(p, false);
 	case FAULT_STRAY: return wire_listening();
 	case FAULT_CRASH_SOURCE:
-	case FAULT_HOST_SOURCE:
-	case FAULT_CANCEL_SOURCE: return s->session;
+	case FAULT_HOST_SOURCE: return s->session;
+	case FAULT_CANCEL_SOURCE: return can_cancel(s);
 	case FAULT_CRASH_DESTINATION:
 	case FAULT_RESTART_DESTINATION:
 	case FAULT_HOST_DESTINATION: return d->up;
-	case FAULT_CANCEL_DESTINATION: return d->session;
+	case FAULT_CANCEL_DESTINATION: return can_cancel(d);
 	case FAULT_CALLBACK_FAILS: /* these strike when the embedder is asked */
 	case FAULT_CALLBACK_HANGS: return false;
 	default: return true;
@@ -310,8 +319,11 @@ static bool strike(struct plan *p)
 	case FAULT_SILENT_STREAM:
 	case FAULT_STALL_LINK:
 	case FAULT_STALL_STREAM: touch_wire(p, until); return true;
-	case FAULT_LOG_FAILS:
-	case FAULT_LOCK_HELD: coverage_met(p->fault, 1u << SIM_SOURCE); break;
+	case FAULT_LOG_FAILS: /* met when somebody wants the log, the lock or to come in, or acts upon the cancel */
+	case FAULT_LOCK_HELD:
+	case FAULT_STRAY:
+	case FAULT_CANCEL_SOURCE:
+	case FAULT_CANCEL_DESTINATION: break;
 	default: coverage_met(p->fault, COVERAGE_BOTH); break;
 	}
 	switch (p->fault) {

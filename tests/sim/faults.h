@@ -71,8 +71,6 @@ void faults_none(void);
 void faults_add(const struct plan *plan);
 /* How many are planned. */
 uint32_t faults_planned(void);
-/* The last one planned is to strike at a spot, and that was not come to. */
-bool faults_missed(void);
 /* When all that has struck so far is over. */
 uint64_t faults_healed_at(void);
 void faults_last_until(uint64_t until);

@@ -21,6 +21,7 @@ enum { STACK = 256 << 10, GUARD = 4096 };
 void *__real_mmap(void *at, size_t length, int prot, int flags, int fd, off_t offset);
 
 int sim_countdown = 1;
+uint8_t sim_hot[SIM_SITES];
 struct fiber *fiber_current;
 
 static struct fiber fibers[FIBERS];
@@ -74,6 +75,31 @@ const struct fiber *fiber_running(uint32_t id)
 	return used >> i & 1 && lives[i] == id / FIBERS ? &fibers[i] : NULL;
 }
 
+/* Where small modules race: what a seed may have it in for. The first few are all that stands between the threads of a round. */
+static const uint32_t modules[] = {
+#define MODULE(name) SIM_FILE(name)
+	MODULE("gate.c"),  MODULE("claims.c"),   MODULE("control.c"),   MODULE("sync.c"),   MODULE("landings.c"),
+	MODULE("sweep.c"), MODULE("bitmap.c"),   MODULE("bell.c"),      MODULE("admit.c"),  MODULE("frames.c"),
+	MODULE("inbox.c"), MODULE("landing.c"),  MODULE("link.c"),      MODULE("outbox.c"), MODULE("pool.c"),
+	MODULE("rate.c"),  MODULE("receiver.c"), MODULE("receivers.c"), MODULE("sender.c"), MODULE("session.c"),
+	MODULE("state.c"), MODULE("tracker.c"),
+#undef MODULE
+};
+enum { MODULES = sizeof modules / sizeof *modules, MODULES_OF_A_ROUND = 8 };
+
+static void choose_hot(void)
+{
+	uint32_t module = modules[sim_below(sim_one_in(2) ? MODULES_OF_A_ROUND : MODULES)];
+
+	memset(sim_hot, 0, sizeof sim_hot);
+	if (habits.hot == HOT_MODULE)
+		memset(sim_hot + (size_t)module * SIM_LINES, (int)sim_spread(1, 4), SIM_LINES);
+	for (uint32_t m = 0; habits.hot == HOT_SITES && m < MODULES; m++)
+		for (uint32_t i = 0; i < SIM_LINES; i++)
+			if (sim_one_in(4))
+				sim_hot[modules[m] * SIM_LINES + i] = (uint8_t)sim_spread(1, 4);
+}
+
 void fibers_reset(const struct fiber_habits *how)
 {
 	for (uint32_t i = 0; i < FIBERS; i++) {
@@ -82,6 +108,7 @@ void fibers_reset(const struct fiber_habits *how)
 		lives[i] = 0;
 	}
 	habits = *how;
+	choose_hot();
 	used = runnable = blocked = laggard = 0;
 	next_deadline = FIBER_FOREVER;
 	steps = 0;
@@ -190,6 +217,19 @@ void sim_reschedule(void)
 		return;
 	}
 	reschedule();
+}
+
+void sim_reach(uint32_t site)
+{
+	if (fiber_current && sim_hot[site] && habits.ambushes && sim_one_in(sim_hot[site])) {
+		habits.ambushes--;
+		sim_hot[site] =
+			sim_hot[site] < 32 ? sim_hot[site] * 2 : 64; /* rarer each time, or the busiest would have them all */
+		/* For as long as somebody else takes for a few atomics, or for all there is to do. */
+		fiber_sleep(sim_one_in(2) ? sim_spread(100, 64 * habits.step_ns) : sim_spread(US, habits.freeze_ns));
+	} else if (sim_countdown <= 0) {
+		sim_reschedule();
+	}
 }
 
 static void leave(void)
@@ -312,13 +352,23 @@ static void unblock(struct fiber *f)
 	runnable |= bit;
 }
 
+uint32_t fiber_wake_some(const void *on, uint32_t most)
+{
+	uint32_t n = 0;
+
+	for (uint64_t left = blocked; left && n < most; left &= left - 1) {
+		struct fiber *f = &fibers[__builtin_ctzll(left)];
+		if (f->on == on) {
+			unblock(f);
+			n++;
+		}
+	}
+	return n;
+}
+
 void fiber_wake(const void *on)
 {
-	for (uint64_t left = blocked; left; left &= left - 1) {
-		struct fiber *f = &fibers[__builtin_ctzll(left)];
-		if (f->on == on)
-			unblock(f);
-	}
+	(void)fiber_wake_some(on, FIBERS);
 }
 
 void fiber_wake_pollers(int fd)
@@ -338,6 +388,11 @@ void fiber_sleep(uint64_t ns)
 	static const char sleeping;
 
 	(void)fiber_block(&sleeping, sim_now + ns, NULL);
+}
+
+bool fiber_restless(void)
+{
+	return habits.restless && sim_one_in(habits.restless);
 }
 
 void fiber_yield(void)

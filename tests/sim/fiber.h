@@ -38,6 +38,10 @@ struct fiber_habits {
 	uint64_t freeze_ns;
 	uint32_t lag;     /* one step in so many another one begins to lag behind; 0: never */
 	uint64_t step_ns; /* a step takes up to so long */
+	/* Sites (yield.h) where it holds up who comes there, so often at most: all of one small module, or some anywhere. */
+	enum { HOT_NONE, HOT_MODULE, HOT_SITES } hot;
+	uint32_t ambushes;
+	uint32_t restless; /* one wait in so many is over early, as if somebody had rung for another reason; 0: none */
 };
 void fibers_reset(const struct fiber_habits *habits);
 /* From here on fibers are left alone far more often. */
@@ -47,9 +51,13 @@ struct fiber *fiber_start(enum sim_side side, const char *name, void *(*body)(vo
 void fiber_kill_side(enum sim_side side);
 /* Until woken, or until `until`. Returns whether it was woken. `what` breaks a law if the fiber may not block now. */
 bool fiber_block(const void *on, uint64_t until, const char *what);
+/* At most so many of those who wait for it. Returns how many. */
+uint32_t fiber_wake_some(const void *on, uint32_t most);
 void fiber_wake(const void *on);
 void fiber_wake_pollers(int fd);
 void fiber_sleep(uint64_t ns);
+/* Is a wait that begins now to be over early? */
+bool fiber_restless(void);
 void fiber_yield(void);
 /* Names a fiber for good, though its slot is used again. */
 uint32_t fiber_id(const struct fiber *fiber);

@@ -29,6 +29,8 @@ static const struct way {
 	{ S, SLUICE_SETUP, MESSAGE_STREAMS_UP, FAULT_LOCK_HELD, S, SLUICE_SETUP, MESSAGE_WELCOME, 0 },
 	{ S, SLUICE_ACTIVE, MESSAGE_CANCEL, FAULT_CALLBACK_FAILS, S, SLUICE_ACTIVE, MESSAGE_LANDED, 0 },
 	{ S, SLUICE_ACTIVE, MESSAGE_CANCEL, FAULT_CANCEL_DESTINATION, S, SLUICE_ACTIVE, MESSAGE_LANDED, 0 },
+	{ S, SLUICE_DRAINING, MESSAGE_CANCEL, FAULT_CALLBACK_FAILS, S, SLUICE_DRAINING, MESSAGE_LANDED, 0 },
+	{ S, SLUICE_DRAINING, MESSAGE_CANCEL, FAULT_CANCEL_DESTINATION, S, SLUICE_DRAINING, MESSAGE_LANDED, 0 },
 	{ S, SLUICE_PRE_SWITCHOVER, MESSAGE_HELLO, FAULT_CUT_LINK, S, SLUICE_PRE_SWITCHOVER, MESSAGE_LANDED, 0 },
 	{ S, SLUICE_PRE_SWITCHOVER, MESSAGE_CANCEL, FAULT_CANCEL_DESTINATION, S, SLUICE_PRE_SWITCHOVER, MESSAGE_LANDED, 0 },
 	{ S, SLUICE_PRE_SWITCHOVER, MESSAGE_CANCEL, FAULT_STRAY, S, SLUICE_PRE_SWITCHOVER, MESSAGE_LANDED, 0 }, /* only left to wait */
@@ -104,6 +106,8 @@ static const struct way {
 	{ D, SLUICE_FAILED, MESSAGE_WELCOME, FAULT_CUT_LINK, D, SLUICE_SETUP, MESSAGE_WELCOME, 0 },
 	{ D, SLUICE_FAILED, MESSAGE_STREAMS_UP, FAULT_CUT_LINK, D, SLUICE_ACTIVE, MESSAGE_STREAMS_UP, 0 },
 	{ D, SLUICE_FAILED, MESSAGE_SWITCHOVER, FAULT_STALL_ALL, S, SLUICE_IN_DOUBT, MESSAGE_GO, 0 },
+	{ D, SLUICE_FAILED, MESSAGE_SWITCHOVER, FAULT_CALLBACK_FAILS, D, SLUICE_DEVICE, MESSAGE_SWITCHOVER, 0 },
+	{ D, SLUICE_FAILED, MESSAGE_CANCEL, FAULT_CALLBACK_FAILS, D, SLUICE_DEVICE, MESSAGE_SWITCHOVER, 0 },
 	{ D, SLUICE_FAILED, MESSAGE_READY, FAULT_STALL_ALL, S, SLUICE_IN_DOUBT, MESSAGE_GO, 0 },
 	{ D, SLUICE_FAILED, MESSAGE_ANSWER, FAULT_CUT_LINK, D, SLUICE_DEVICE, MESSAGE_ANSWER, FAULT_CALLBACK_FAILS },
 	{ D, SLUICE_FAILED, MESSAGE_ANSWER, FAULT_CRASH_SOURCE, D, SLUICE_DEVICE, MESSAGE_ANSWER, FAULT_CALLBACK_FAILS },
@@ -215,13 +219,28 @@ static struct cell goal_of(uint64_t i)
 	return goals[i % n];
 }
 
+static struct cell goal;
+static uint64_t goal_met; /* so often before; */
+static bool has_goal;
+
+bool goal_missed(void)
+{
+	return has_goal && coverage_count(&goal) == goal_met;
+}
+
 bool goal_plan(uint64_t seed)
 {
-	if (seed % 2 == 0)
+	has_goal = seed % 2;
+	if (!has_goal)
 		return false;
-	struct cell c = goal_of(seed / 2);
+	struct cell c = goal = goal_of(seed / 2);
+	goal_met = coverage_count(&c);
 	plan_way(&c);
 	plan_at(&c);
+	/* One that can be cancelled must be there: where the destination cannot any more, another. */
+	struct cell another = { c.side, c.phase, FAULT_RESTART_DESTINATION, c.message };
+	if (c.fault == FAULT_CANCEL_DESTINATION && c.side == SIM_SOURCE && sim_one_in(2))
+		plan_at(&another);
 	if (sim_one_in(fault_harm(c.fault) || c.fault == FAULT_LOG_FAILS
 			       ? 2
 			       : 4)) /* so that it may strike in the midst of what otherwise is one go */
@@ -229,7 +248,11 @@ bool goal_plan(uint64_t seed)
 	/* Nothing else is to go wrong on the way, and who is over stays for a while. */
 	embedder_habits.fails = embedder_habits.hangs = embedder_habits.log_fails = 0;
 	embedder_habits.param[SLUICE_TIMEOUT_MS] = 0;
-	embedder_habits.lock |= sim_one_in(2);
+	embedder_habits.lock |= c.fault == FAULT_LOCK_HELD || sim_one_in(2);
+	if (c.fault == FAULT_LOCK_HELD || c.fault == FAULT_LOG_FAILS) {
+		guest.marks_only = false;
+		embedder_habits.param[SLUICE_TRACKER] = SLUICE_TRACKER_AUTO;
+	}
 	if (c.phase == SLUICE_IN_DOUBT)
 		embedder_habits.patience_ns |= 1ull << 32;
 	/* The guest is asked to stop in phase active only where it is held then. */
@@ -240,6 +263,8 @@ bool goal_plan(uint64_t seed)
 		embedder_habits.param[SLUICE_DOWNTIME_LIMIT_MS] = 1;
 		guest_write_much();
 	}
+	if (c.phase == SLUICE_DRAINING && fault_harm(c.fault)) /* rounds go on meanwhile, and it is early */
+		guest_write_much();
 	embedder_habits.param[SLUICE_REMEMBER_MS] |= 1024;
 	embedder_habits.never_continues =
 		c.phase == SLUICE_PRE_SWITCHOVER && (c.message == MESSAGE_CANCEL || fault_harm(c.fault) || of_request(c.fault));

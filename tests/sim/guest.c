@@ -11,6 +11,7 @@
 
 #include "core/memory/holes.h"
 #include "core/run/session.h"
+#include "tests/sim/contracts.h"
 #include "tests/sim/fiber.h"
 #include "tests/sim/world.h"
 #include "tests/sim/yield.h"
@@ -141,12 +142,17 @@ static void write_page(uint32_t page, bool by_device)
 {
 	begin_writing();
 	guest.present[page] = 1;
-	if (!by_device && !guest.marks_only)
-		guest.logged[page] = 1; /* with the write, as the hardware does it */
+	guest.writes++;
+	if (!by_device && !guest.marks_only) { /* with the write, as the hardware does it */
+		guest.logged_at[page] = guest.logged[page] ? guest.logged_at[page] : guest.writes;
+		guest.logged[page] = 1;
+	}
+	guest.unmarked[page]++;
 	*guest_page(SIM_SOURCE, page) = sim_one_in(16) ? 0 : ++guest.version;
 	sim_yield();
 	if (by_device || guest.marks_only)
 		mark(page, 1, false);
+	guest.unmarked[page]--;
 	guest.writing = false;
 }
 
@@ -182,11 +188,14 @@ static void discard(uint32_t page)
 
 	begin_writing();
 	for (uint32_t i = first; i < first + n; i++) {
+		guest.unmarked[i]++;
 		*guest_page(SIM_SOURCE, i) = 0;
 		guest.present[i] = 0;
 		sim_yield();
 	}
 	mark(first, n, true);
+	for (uint32_t i = first; i < first + n; i++)
+		guest.unmarked[i]--;
 	guest.writing = false;
 	/* And takes one of them again soon. */
 	if (!sim_one_in(4))
@@ -217,6 +226,8 @@ enum sweep_result __wrap_sweep_claim(struct sweep *sweep, const struct bitmap *d
 	enum sweep_result result = __real_sweep_claim(sweep, dirty, ret_word, ret_n);
 	const struct sluice *s = world_session(SIM_SOURCE);
 
+	if (s && result != SWEEP_WAIT)
+		contracts_claimed(s);
 	if (result != SWEEP_CLAIMED || !s || !guest.nemesis || !sim_one_in(guest.nemesis))
 		return result;
 	const struct region *r = memory_region_of(&s->memory, *ret_word / GRANULE_WORDS);
@@ -238,6 +249,8 @@ int guest_log_start(void *opaque)
 	(void)opaque;
 	guest.logging = true;
 	memset(guest.logged, 1, guest.pages);
+	for (uint32_t p = 0; p < guest.pages; p++)
+		guest.logged_at[p] = guest.writes;
 	return world_log_fails() ? -EIO : 0;
 }
 

@@ -25,11 +25,14 @@ struct guest {
 		uint32_t first, pages;
 		char name[16];
 	} region[GUEST_REGIONS];
-	uint64_t version;             /* of the last write */
-	bool running[2];              /* on which side */
-	bool writing;                 /* between a write and its mark */
-	uint8_t present[GUEST_PAGES]; /* source: no hole */
-	uint8_t logged[GUEST_PAGES];  /* the tracker's log */
+	uint64_t version;                /* of the last write */
+	bool running[2];                 /* on which side */
+	bool writing;                    /* between a write and its mark */
+	uint8_t present[GUEST_PAGES];    /* source: no hole */
+	uint8_t logged[GUEST_PAGES];     /* the tracker's log */
+	uint64_t writes;                 /* so far, to date by; */
+	uint64_t logged_at[GUEST_PAGES]; /* since when a page is in the log */
+	uint8_t unmarked[GUEST_PAGES];   /* writes that their writers are about to mark */
 	bool logging;
 	bool marks_only;             /* no log: every write is marked */
 	uint64_t final[GUEST_PAGES]; /* source memory when SWITCHOVER was sent */

@@ -81,6 +81,11 @@ bool heap_free(void *p)
 	return true;
 }
 
+void heap_side_gone(enum sim_side side)
+{
+	held[side] = 0;
+}
+
 uint64_t heap_held(enum sim_side side)
 {
 	return held[side];

@@ -13,6 +13,8 @@ void heap_reset(void);
 void *heap_alloc(enum sim_side side, size_t size, bool zeroed);
 /* Returns whether it was one of ours. */
 bool heap_free(void *p);
+/* Its process is gone, and with it all that it held. */
+void heap_side_gone(enum sim_side side);
 /* Bytes that a side holds, and the most it has held. */
 uint64_t heap_held(enum sim_side side);
 uint64_t heap_peak(enum sim_side side);

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "tests/sim/contracts.h"
 #include "tests/sim/coverage.h"
 #include "tests/sim/faults.h"
 #include "tests/sim/fiber.h"
@@ -89,6 +90,7 @@ static void push_some(struct end *e)
 		s->pages = true;
 		for (uint32_t i = 0; i < n; i++) {
 			uint64_t version = *guest_page(side, page + i);
+			contracts_page_read(page + i);
 			if (e->stale && version > VERSION_OLD)
 				version = VERSION_OLD;
 			memcpy(s->data + 8 * i, &version, 8);

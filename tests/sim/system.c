@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* system.c: the system as the library sees it in the simulator: threads, locks, futexes, descriptors, the clock and memory.
  *
- * thread.c, bell.c, nodes.c and transports.c of the library are replaced; libc's calls are caught with the linker's --wrap. */
+ * thread.c, nodes.c and transports.c of the library are replaced; libc's calls are caught with the linker's --wrap. */
 #include <errno.h>
+#include <linux/futex.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdarg.h>
@@ -10,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -94,38 +96,57 @@ int __wrap_pthread_mutex_unlock(pthread_mutex_t *m)
 	return 0;
 }
 
-/* ---------------------------------------------------------------- bells */
+/* ---------------------------------------------------------------- futexes, of bells */
 
-void bell_ring(struct bell *bell)
+static long futex_wake(const void *word, uint32_t most)
 {
-	atomic_fetch_add_explicit(&bell->rings, 1, memory_order_seq_cst);
 	if (!fiber_current)
-		return;
-	fiber_wake(bell);
+		return 0;
+	long n = (long)fiber_wake_some(word, most);
 	if (sim_one_in(2)) /* who wakes another may lose its core to it, soon */
 		sim_countdown = 1 + (int)sim_below(4);
+	return n;
 }
 
-int bell_wait(struct bell *bell, uint32_t key, uint64_t deadline_ns, struct waiter *waiter, const char *what)
+/* Nothing comes between looking and blocking: a futex compares under its own lock. And it may wake for nothing. */
+static long futex_wait(const uint32_t *word, uint32_t key, const struct timespec *until)
 {
-	int r = 0;
+	uint64_t deadline = until ? (uint64_t)until->tv_sec * SIM_S + (uint64_t)until->tv_nsec : FIBER_FOREVER;
+	uint64_t at = sim_one_in(16) ? sim_now + sim_spread(US, SIM_MS) : deadline;
 
-	if (bell_key(bell) != key)
+	errno = EAGAIN;
+	if (*word != key)
+		return -1;
+	if (fiber_block(word, at < deadline ? at : deadline, "a bell"))
 		return 0;
-	if (waiter)
-		wait_begin(waiter, what);
-	/* No yield between looking and blocking: a futex compares under its own lock. */
-	while (bell->rings == key) {
-		if (fiber_block(bell, deadline_ns, what))
-			continue;
-		if (sim_now >= deadline_ns) {
-			r = -ETIMEDOUT;
-			break;
-		}
-	}
-	if (waiter)
-		wait_end(waiter);
-	return r;
+	errno = sim_now >= deadline ? ETIMEDOUT : EINTR;
+	return -1;
+}
+
+/* A bell is rung for many reasons: who waits looks again whenever it rings. */
+int __real_bell_wait(struct bell *bell, uint32_t key, uint64_t deadline_ns, struct waiter *waiter, const char *what);
+int __wrap_bell_wait(struct bell *bell, uint32_t key, uint64_t deadline_ns, struct waiter *waiter, const char *what)
+{
+	uint64_t early = fiber_restless() ? sim_now + sim_spread(US, 300 * US) : FIBER_FOREVER;
+
+	if (early >= deadline_ns)
+		return __real_bell_wait(bell, key, deadline_ns, waiter, what);
+	(void)__real_bell_wait(bell, key, early, waiter, what);
+	return 0;
+}
+
+long __real_syscall(long number, long a, long b, long c, long d, long e, long f);
+long __wrap_syscall(long number, long a, long b, long c, long d, long e, long f);
+long __wrap_syscall(long number, long a, long b, long c, long d, long e, long f)
+{
+	if (number != SYS_futex)
+		return __real_syscall(number, a, b, c, d, e, f);
+	if (b == FUTEX_WAKE_PRIVATE)
+		return futex_wake((const void *)a, (uint32_t)c);
+	if (b == FUTEX_WAIT_BITSET_PRIVATE)
+		return futex_wait((const uint32_t *)a, (uint32_t)c, (const struct timespec *)d);
+	sim_violation("a futex operation that is not simulated: %ld", b);
+	return -1;
 }
 
 /* ---------------------------------------------------------------- descriptors */

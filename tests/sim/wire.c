@@ -68,6 +68,13 @@ bool wire_open(const struct wire *w)
 	return w->end[0].open || w->end[1].open;
 }
 
+bool wire_carries(const struct wire *w)
+{
+	bool cut = w->pipe[0].reset_at != FIBER_FOREVER || w->pipe[1].reset_at != FIBER_FOREVER;
+
+	return wire_open(w) && !cut && !(w->pipe[0].silent && w->pipe[1].silent);
+}
+
 bool wire_open_at(const struct wire *w, enum sim_side side)
 {
 	return w->end[side].open && !w->end[side].shut;

@@ -27,6 +27,8 @@ struct wire *wires_get(uint32_t i);
 uint32_t wire_id(const struct wire *w);
 bool wire_is_link(const struct wire *w);
 bool wire_open(const struct wire *w);
+/* Open, and neither cut nor silent on both ways. */
+bool wire_carries(const struct wire *w);
 /* A side has its end of it, and has not shut it down. */
 bool wire_open_at(const struct wire *w, enum sim_side side);
 /* For how long nothing has come on a link that a side still has; less `at_door_ns` where the other side has not said a word yet. */

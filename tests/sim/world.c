@@ -7,14 +7,15 @@
 #include <string.h>
 
 #include "core/run/session.h"
-#include "tests/sim/coverage.h"
 #include "tests/sim/disk.h"
 #include "tests/sim/embedder.h"
 #include "tests/sim/faults.h"
 #include "tests/sim/fiber.h"
+#include "tests/sim/goal.h"
 #include "tests/sim/guest.h"
 #include "tests/sim/heap.h"
 #include "tests/sim/laws.h"
+#include "tests/sim/race.h"
 #include "tests/sim/system.h"
 #include "tests/sim/wire.h"
 
@@ -40,11 +41,7 @@ struct sluice *world_session(enum sim_side side)
 
 bool world_log_fails(void)
 {
-	if (embedder_habits.log_fails && sim_one_in(embedder_habits.log_fails)) {
-		coverage_met(FAULT_LOG_FAILS, 1u << SIM_SOURCE);
-		return true;
-	}
-	return faults_log_fails();
+	return (embedder_habits.log_fails && sim_one_in(embedder_habits.log_fails)) || faults_log_fails();
 }
 
 bool world_unreachable(void)
@@ -152,18 +149,23 @@ static void choose_habits(void)
 	h->section_bytes = (uint32_t)sim_spread(1, sim_one_in(40) ? GUEST_STATE : 2000);
 }
 
-static void choose_pace(void)
+static void choose_pace(uint64_t seed)
 {
 	struct fiber_habits f = { .run = (uint32_t)sim_spread(2, 200),
 				  .freeze = sim_one_in(2) ? 0 : (uint32_t)sim_spread(8, 2000),
 				  .freeze_ns = sim_spread(10 * US, 20 * SIM_MS),
 				  .lag = sim_one_in(2) ? 0 : (uint32_t)sim_spread(20, 1000),
-				  .step_ns = sim_spread(100, 20 * US) };
+				  .step_ns = sim_spread(100, 20 * US),
+				  .hot = sim_below(HOT_SITES + 1),
+				  .restless = sim_one_in(2) ? 0 : (uint32_t)sim_spread(4, 64),
+				  .ambushes = (uint32_t)sim_spread(4, 64) };
 	struct wire_habits w = { .latency_ns = sim_spread(US, 5 * SIM_MS),
 				 .window = sim_spread(16 << 10, 4 << 20),
 				 .ps_per_byte = (uint32_t)sim_spread(10, 20000),
 				 .partial = sim_one_in(2) ? 0 : (uint32_t)sim_spread(2, 20) };
 
+	if (race_is(seed))
+		race_pace(&f, &w);
 	fibers_reset(&f);
 	wires_reset(&w);
 }
@@ -365,7 +367,7 @@ static void *harness_body(void *arg)
 		     !(disk_there() && h->param[SLUICE_DRAIN_FAIL] == SLUICE_DRAIN_FAILS) && !h->param[SLUICE_TIMEOUT_MS] &&
 		     h->param[SLUICE_CALLBACK_MS] >= CALLBACK_CLEAN_MS;
 	attempt(clean);
-	missed = faults_missed();
+	missed = goal_missed();
 	if (!missed && guest.running[SIM_SOURCE] && !embedders[SIM_SOURCE].crashed && sim_one_in(2)) {
 		sim_trace("once more, with nothing in the way");
 		faults_none();
@@ -394,7 +396,7 @@ static bool run_once(uint64_t seed, uint64_t chance)
 	guest_make();
 	disk_make();
 	choose_habits();
-	choose_pace();
+	choose_pace(seed);
 	faults_plan(seed);
 	guest_prepare_destination(embedder_habits.used);
 	laws_reset();
