@@ -97,15 +97,23 @@ void drain_check(struct drain *d, struct actions *out)
 	ask(d, out);
 }
 
+/* The guest is left alone for a while. */
+static void rest(struct drain *d, const struct input *in)
+{
+	d->next_ns = in_ms(in, d->rest_ms);
+	d->rest_ms = 2 * d->rest_ms < REST_MAX_MS ? 2 * d->rest_ms : REST_MAX_MS;
+}
+
 void drain_release(struct drain *d, const struct input *in, struct actions *out, bool in_vain)
 {
 	if (d->state == DRAIN_FLOWING)
 		return;
 	drain_bind(d, in);
-	d->busy += in_vain;
-	d->next_ns = in_ms(in, d->rest_ms);
-	d->rest_ms = 2 * d->rest_ms < REST_MAX_MS ? 2 * d->rest_ms : REST_MAX_MS;
 	d->state = DRAIN_FLOWING;
+	if (in_vain) {
+		d->busy++;
+		rest(d, in);
+	}
 	depth(out, SLUICE_IO_DEPTH_USUAL);
 }
 
@@ -148,10 +156,13 @@ void drain_tick(struct drain *d, const struct input *in, struct actions *out)
 {
 	if (drain_next_ns(d) > in->now_ns)
 		return;
-	if (in->now_ns >= d->until_ns) {
-		if (quiet(d) && d->window_ms < in->params.drain.window_ms) /* perhaps it takes longer */
+	if (in->now_ns >= d->until_ns && quiet(d)) {
+		if (d->window_ms < in->params.drain.window_ms) /* perhaps it takes longer */
 			d->window_ms *= 2;
-		drain_release(d, in, out, quiet(d));
+		drain_release(d, in, out, true);
+	} else if (in->now_ns >= d->until_ns) { /* short queues, and no good moment came */
+		drain_release(d, in, out, false);
+		rest(d, in);
 	} else if (d->state == DRAIN_QUIET && !d->asked && in->now_ns >= d->next_ns) {
 		ask(d, out);
 	}
