@@ -209,8 +209,7 @@ static bool take_message(struct sluice *s, struct message *m, uint64_t now)
 		break;
 	case MESSAGE_BYE:
 	case MESSAGE_CANCEL:
-	case MESSAGE_REFUSE:
-	case MESSAGE_NEVER: link->parted = true; break;
+	case MESSAGE_REFUSE: link->parted = true; break; /* not NEVER: who says it still beats until BYE has come */
 	default: break;
 	}
 	struct input in = { .type = INPUT_MESSAGE, .now_ns = now, .message = m, .stream = -1, .link = link->number };
