@@ -295,8 +295,10 @@ static void lost(struct destination *d, const struct input *in, struct actions *
 		if (d->phase != SLUICE_COMPLETED)
 			enter(d, out, SLUICE_COMPLETED);
 		remember(d, in, DESTINATION_WAIT_DONE);
+	} else if (d->state == DESTINATION_TELLING) {
+		remember(d, in, DESTINATION_TELLING);
 	}
-	/* ACQUIRING, RESUMING: the guest is ours, and will run. TELLING: the source may come back. GIVING_UP: it is over */
+	/* ACQUIRING, RESUMING: the guest is ours, and will run. GIVING_UP: it is over */
 }
 
 /* The source has a new link: nothing of the old one takes effect any more. It hears again what was said last. */
