@@ -242,6 +242,8 @@ static void message(struct source *s, const struct input *in, struct actions *ou
 			source_end(s, in, out, s->phase);
 	} else if (s->state == SOURCE_GIVING_UP && type == MESSAGE_CANCEL) {
 		s->may_be_ready = s->link_up = false;
+	} else if (s->state == SOURCE_TELLING && type == MESSAGE_CANCEL) {
+		source_end(s, in, out, s->phase); /* it gave up by itself, and had not become ready */
 	}
 	/* else: late words change nothing */
 }
