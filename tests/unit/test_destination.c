@@ -650,6 +650,20 @@ static void never_when_it_cannot_run(void)
 		}
 }
 
+/* NEVER is kept for a source that comes back from when the link was last there, not from when it was said. */
+static void never_is_kept_from_the_loss(void)
+{
+	struct rig r;
+
+	reach(&r, DESTINATION_TELLING);
+	uint64_t kept = r.d.deadline.at_ns - r.now;
+	r.now += kept / 2;
+	fails(&r, INPUT_LINK_LOST, -EPIPE);
+	SAYS(&r, "");
+	CU_ASSERT_EQUAL(r.d.state, DESTINATION_TELLING);
+	CU_ASSERT_EQUAL(r.d.deadline.at_ns, r.now + kept);
+}
+
 /* The source runs its guest, and says so between SWITCHOVER and GO: it waits for our word. */
 static void cancelled_after_switchover(void)
 {
@@ -920,5 +934,6 @@ static void never_holds(void)
 
 SUITE("destination", TEST(straight_path), TEST(loads_when_all_is_there), TEST(refuses_an_offer), TEST(ends_before_ready),
       TEST(deadlines_before_ready), TEST(wrong_messages_before_ready), TEST(in_doubt_after_ready), TEST(operator_decides),
-      TEST(runs_regardless_after_go), TEST(never_when_it_cannot_run), TEST(cancelled_after_switchover), TEST(back_in_every_state),
-      TEST(back_again_and_again), TEST(remembers_for_a_while), TEST(closed_in_every_state), TEST(never_holds))
+      TEST(runs_regardless_after_go), TEST(never_when_it_cannot_run), TEST(never_is_kept_from_the_loss),
+      TEST(cancelled_after_switchover), TEST(back_in_every_state), TEST(back_again_and_again), TEST(remembers_for_a_while),
+      TEST(closed_in_every_state), TEST(never_holds))
