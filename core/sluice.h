@@ -141,7 +141,8 @@ enum sluice_request {
 	SLUICE_RELEASE,            /* source: let go of disks */
 	SLUICE_LOAD,               /* destination: take the device state */
 	SLUICE_ACQUIRE,            /* destination: take the disks */
-	SLUICE_RESUME,             /* run the guest: destination after switchover, source after a failed try */
+	SLUICE_RESUME, /* run the guest: destination after switchover, source after a failed try. A destination that cannot lets go of
+			* the disks before it says so: the source may take them at once */
 };
 
 /* A region as the source described it, to a destination that shall provide it. */
