@@ -10,6 +10,7 @@
 #include "core/decide/source.h"
 #include "tests/sim/contracts.h"
 #include "tests/sim/embedder.h"
+#include "tests/sim/outcome.h"
 #include "tests/sim/race.h"
 #include "tests/sim/world.h"
 #include "tests/sim/yield.h"
@@ -194,6 +195,7 @@ bool coverage_can_be(const struct cell *c)
 	case FAULT_SILENT_ALL:
 	case FAULT_STALL_ALL: return has_link(c) || has_streams(c);
 	case FAULT_CRASH_SOURCE:
+	case FAULT_RESTART_SOURCE:
 	case FAULT_HOST_SOURCE:
 		/* An operator lets the guest run at the destination only where there is no source any more. */
 		return !(c->side == SIM_DESTINATION && c->phase == SLUICE_COMPLETED && c->message == MESSAGE_SWITCHOVER);
@@ -303,17 +305,22 @@ void __wrap_source_step(struct source *source, const struct input *input, struct
 		race_moved(source->state >= SOURCE_LINGERING);
 	bool link = source->link_up || source->state == SOURCE_DIALLING || source->state == SOURCE_REDIALLING;
 	note(SIM_SOURCE, input, source->phase, link && source->state != SOURCE_ENDED, news, actions);
+	bool rests = before.state == SOURCE_RESTING || before.state == SOURCE_APART;
+	outcome_step(SIM_SOURCE, input, actions, input->type == INPUT_TICK && input->now_ns >= before.deadline.at_ns && !rests,
+		     before.deadline.what);
 }
 
 void __real_destination_step(struct destination *destination, const struct input *input, struct actions *actions);
 void __wrap_destination_step(struct destination *destination, const struct input *input, struct actions *actions)
 {
-	enum destination_state before = destination->state;
+	const struct destination before = *destination;
 
 	__real_destination_step(destination, input, actions);
-	bool news = actions->n || destination->state != before;
+	bool news = actions->n || destination->state != before.state;
 	bool link = destination->link_up || destination->state == DESTINATION_LISTENING;
 	note(SIM_DESTINATION, input, destination->phase, link && destination->state != DESTINATION_ENDED, news, actions);
+	outcome_step(SIM_DESTINATION, input, actions, input->type == INPUT_TICK && input->now_ns >= before.deadline.at_ns,
+		     before.deadline.what);
 }
 
 bool coverage_spot_is(const struct spot *spot, enum sluice_phase phase, uint32_t message)
@@ -337,7 +344,7 @@ uint32_t coverage_whose(const struct wire *w)
 
 void coverage_met_harm(const struct wire *w, enum wire_harm harm)
 {
-	faults_last_until(sim_now);
+	faults_harmed();
 	for (uint32_t f = 0; f < FAULTS; f++)
 		if (fault_harm((enum fault)f) == harm && fault_of_link((enum fault)f) == wire_is_link(w))
 			coverage_met((enum fault)f, coverage_whose(w));

@@ -7,6 +7,7 @@
 
 #include "streams/greeting.h"
 #include "tests/sim/coverage.h"
+#include "tests/sim/embedder.h"
 #include "tests/sim/faults.h"
 #include "tests/sim/fiber.h"
 #include "tests/sim/pipe.h"
@@ -14,7 +15,7 @@
 #include "tests/sim/world.h"
 #include "tests/sim/yield.h"
 
-enum { GREETING_BYTES = sizeof(struct greeting) };
+enum { GREETING_BYTES = sizeof(struct greeting), WIRES_SPARE = 16 /* are not for strays */ };
 
 static struct {
 	struct door door; /* first */
@@ -74,6 +75,7 @@ static void end_shutdown(struct conn *conn)
 	if (e->shut)
 		return;
 	e->shut = true;
+	e->closed_at = sim_now;
 	end_fin(e);
 	end_tell(e);
 }
@@ -94,6 +96,7 @@ static void end_close(struct conn *conn)
 	else if (!e->shut)
 		end_fin(e);
 	e->open = false;
+	e->closed_at = e->shut ? e->closed_at : sim_now;
 	end_tell(&e->wire->end[!e->side]);
 	system_fd_close(e->fd);
 }
@@ -168,7 +171,7 @@ static int door_accept(struct door *door, struct conn **ret_conn)
 		struct end *e = &backlog[i].wire->end[SIM_DESTINATION];
 		backlog[i] = backlog[--n_backlog];
 		e->fd = system_fd_conn(e);
-		e->heard_at = sim_now;
+		e->heard_at = e->accepted_at = sim_now;
 		*ret_conn = &e->conn;
 		if (e->wire->stray)
 			coverage_met(FAULT_STRAY, COVERAGE_BOTH);
@@ -206,6 +209,7 @@ static void push_greeting(struct end *e, const struct greeting *greeting)
 		greeting_seal(&g);
 	}
 	uint32_t n = harm == HARM_CUT_WITHIN ? GREETING_BYTES / 2 : GREETING_BYTES;
+	e->wire->greeting = g;
 	struct seg *s = pipe_push(e, &g, n, n);
 	/* A later link may well not know the newest epoch. */
 	s->poison = harm == HARM_DAMAGE || (harm == HARM_OLD && (!e->wire->link || !greeting->epoch));
@@ -215,6 +219,66 @@ static void push_greeting(struct end *e, const struct greeting *greeting)
 		(void)pipe_push(e, &g, n, n);
 	else if (harm == HARM_CUT_WITHIN)
 		wire_cut(e->wire);
+}
+
+/* Has the destination a link that has begun to talk? */
+static bool has_link(void)
+{
+	for (uint32_t i = 0; i < n_wires; i++)
+		if (wires[i].link && wire_open_at(&wires[i], SIM_DESTINATION) && wires[i].end[SIM_DESTINATION].talked)
+			return true;
+	return false;
+}
+
+/* One of the greetings that have been read at the door, of a source that came late: it gave that connection up. */
+static const struct greeting *old_greeting(void)
+{
+	uint64_t n = 0;
+
+	for (uint32_t i = 0; i < n_wires; i++)
+		n += wires[i].greeted;
+	uint64_t k = sim_below(n);
+	for (uint32_t i = 0; i < n_wires; i++)
+		if (wires[i].greeted && !k--)
+			return &wires[i].greeting;
+	return NULL;
+}
+
+/* Right in all that a stranger can know, and in nothing that he cannot. */
+static struct greeting strange_greeting(void)
+{
+	struct greeting g = { .kind = GREETING_BULK,
+			      .stream = (uint32_t)sim_below(3),
+			      .epoch = sim_one_in(4) ? (uint32_t)sim_below(3) : 1,
+			      .dial = 3 + (uint32_t)sim_below(8) };
+
+	if (sim_one_in(3) && (has_link() || sim_one_in(2))) {
+		g.kind = GREETING_LINK;
+		g.stream = 0;
+	}
+	for (int i = 0; i < WIRE_TOKEN && !sim_one_in(32); i++)
+		g.token[i] = (uint8_t)sim_random();
+	greeting_seal(&g);
+	return g;
+}
+
+/* `old`: only says again, and late, what the source has said earlier. */
+static void come(struct greeting g, bool old, uint64_t ready_at)
+{
+	if (!sim_door.open || n_wires + WIRES_SPARE >= WIRES)
+		return;
+	struct wire *w = wire_new(g.kind == GREETING_LINK);
+	w->stray = true;
+	backlog[n_backlog].wire = w;
+	backlog[n_backlog++].ready_at = ready_at;
+	uint32_t n = !old && sim_one_in(4) ? (uint32_t)sim_below(GREETING_BYTES) + 1 : GREETING_BYTES;
+	sim_trace("wire %u: a stranger comes: %s %u%s", w->id, w->link ? "link" : "stream", g.stream,
+		  old ? ", with what the source said earlier" : "");
+	(void)pipe_push(&w->end[SIM_SOURCE], &g, n, n);
+	if (old)
+		end_fin(&w->end[SIM_SOURCE]);
+	w->end[SIM_SOURCE].open = false; /* nobody reads what it is told */
+	fiber_wake_pollers(sim_door.fd);
 }
 
 static int end_connect(const struct dial *dial, struct conn **ret_conn)
@@ -238,12 +302,17 @@ static int end_connect(const struct dial *dial, struct conn **ret_conn)
 		return refused(dial, -ECONNREFUSED, "nobody listens there");
 	struct wire *w = wire_new(link);
 	struct end *e = &w->end[SIM_SOURCE];
+	w->migration = embedders[SIM_SOURCE].migration;
 	e->fd = system_fd_conn(e);
 	backlog[n_backlog].wire = w;
 	backlog[n_backlog++].ready_at = sim_now + sim_below(2 * wire_habits_now.latency_ns + 1);
 	fiber_wake_pollers(sim_door.fd);
 	sim_trace("wire %u: source dials: %s %u", w->id, w->link ? "link" : "stream", dial->greeting->stream);
 	push_greeting(e, dial->greeting);
+	/* Connections that were given up may still come to be, after the one that took their place. */
+	const struct greeting *old = link && dial->greeting->dial > 1 && sim_one_in(4) ? old_greeting() : NULL;
+	if (old && old->dial > 1)
+		come(*old, true, sim_now + sim_below(8 * wire_habits_now.latency_ns));
 	*ret_conn = &e->conn;
 	return 0;
 }
@@ -258,33 +327,13 @@ void wires_empty_backlog(void)
 	n_backlog = 0;
 }
 
-void wire_stray(void)
+bool wire_stray(void)
 {
-	struct greeting g = {
-		.kind = GREETING_BULK, .stream = (uint32_t)sim_below(3), .epoch = (uint32_t)sim_below(3), .dial = 3
-	};
-	bool link_up = false;
+	const struct greeting *old = sim_one_in(3) && has_link() ? old_greeting() : NULL;
+	struct greeting g = old ? *old : strange_greeting();
 
-	for (uint32_t i = 0; i < n_wires; i++)
-		link_up |= wires[i].link && wires[i].end[SIM_DESTINATION].open && wires[i].end[SIM_DESTINATION].fd;
-	if (!sim_door.open || n_wires + 1 >= WIRES)
-		return;
-	/* A first link that greets would be taken for the source where there is none yet: that is a source, not a stray. */
-	if (link_up && sim_one_in(3)) {
-		g.kind = GREETING_LINK;
-		g.stream = 0;
-	}
-	for (int i = 0; i < WIRE_TOKEN && !sim_one_in(8); i++)
-		g.token[i] = (uint8_t)sim_random();
-	greeting_seal(&g);
-	struct wire *w = wire_new(g.kind == GREETING_LINK);
-	w->stray = true;
-	backlog[n_backlog].wire = w;
-	backlog[n_backlog++].ready_at = sim_now;
-	uint32_t n = sim_one_in(4) ? (uint32_t)sim_below(GREETING_BYTES) + 1 : GREETING_BYTES;
-	(void)pipe_push(&w->end[SIM_SOURCE], &g, n, n);
-	w->end[SIM_SOURCE].open = false; /* nobody reads what it is told */
-	fiber_wake_pollers(sim_door.fd);
+	come(g, old, sim_now);
+	return g.kind == GREETING_LINK && !has_link();
 }
 
 static bool is_local(const struct uri *uri)

@@ -9,6 +9,8 @@
 #include <string.h>
 
 #include "core/run/session.h"
+#include "tests/sim/answers.h"
+#include "tests/sim/contracts.h"
 #include "tests/sim/coverage.h"
 #include "tests/sim/disk.h"
 #include "tests/sim/faults.h"
@@ -16,16 +18,17 @@
 #include "tests/sim/guest.h"
 #include "tests/sim/heap.h"
 #include "tests/sim/laws.h"
+#include "tests/sim/outcome.h"
+#include "tests/sim/promises.h"
 #include "tests/sim/system.h"
+#include "tests/sim/talk.h"
 #include "tests/sim/wire.h"
 #include "tests/sim/world.h"
 
 struct embedder embedders[2];
 struct embedder_habits embedder_habits;
 
-static const char *const side_names[] = { "source", "destination", "world" };
-static const char *const requests[] = { "", "incoming", "pause", "save", "release", "load", "acquire", "resume" };
-static unsigned char state_data[GUEST_STATE];
+const char *const embedder_names[] = { "source", "destination", "world" };
 static struct {
 	struct fiber *holder;
 	uint64_t until;
@@ -40,121 +43,6 @@ static struct {
 		call_result;                   \
 	})
 
-/* ---------------------------------------------------------------- answers */
-
-static void finish(struct embedder *e, enum sluice_request r);
-
-/* Nobody waits for it any more, so long did it take. */
-static void given_up(struct embedder *e, struct answer *a)
-{
-	if (a->due && a->hangs)
-		coverage_met_request(e->side, &a->asked_at, FAULT_CALLBACK_HANGS);
-	a->due = false;
-}
-
-static void asked(struct embedder *e, enum sluice_request r)
-{
-	struct answer *a = &e->answers[r];
-
-	if (a->due)
-		sim_violation("%s is asked for %s twice", side_names[e->side], requests[r]);
-	*a = (struct answer){ .due = true, .at = sim_now, .asked_at = coverage_asked_at[e->side] };
-	enum fault fault = faults_of_request(e->side);
-	if (fault == FAULT_CALLBACK_FAILS || (embedder_habits.fails && sim_one_in(embedder_habits.fails)))
-		a->code = -EIO;
-	if (fault == FAULT_CALLBACK_HANGS || (embedder_habits.hangs && sim_one_in(embedder_habits.hangs)))
-		a->at += embedder_habits.slow_ns + sim_spread(SIM_MS, 3 * embedder_habits.param[SLUICE_CALLBACK_MS] * SIM_MS) +
-			 (sim_one_in(4) ? 8 * SIM_S : 0);
-	else if (!sim_one_in(3))
-		a->at += sim_spread(US, embedder_habits.slow_ns);
-	if (a->code && e->side == SIM_DESTINATION && r >= SLUICE_ACQUIRE)
-		e->may_drop = true;
-	a->hangs = a->at > sim_now + embedder_habits.slow_ns;
-	faults_last_until(a->at);
-	sim_trace("%s is asked: %s%s", side_names[e->side], requests[r], a->code ? " (will fail)" : "");
-	if (r == SLUICE_RESUME) /* whatever else was under way is given up */
-		for (int i = 1; i < SLUICE_RESUME; i++)
-			given_up(e, &e->answers[i]);
-	if (a->at == sim_now)
-		finish(e, r);
-}
-
-static void save_sections(struct embedder *e)
-{
-	guest.final_stamp++;
-	memset(state_data, (int)(guest.final_stamp & 0xff), embedder_habits.section_bytes);
-	guest.final_sections = embedder_habits.sections ? (uint32_t)sim_below(embedder_habits.sections + 1) : 0;
-	for (uint32_t i = 0; i < guest.final_sections; i++) {
-		char name[16];
-		snprintf(name, sizeof name, "dev%u", i);
-		guest.final_length[i] = (uint32_t)sim_below(embedder_habits.section_bytes + 1);
-		struct sluice_section section = {
-			.name = name, .version = i, .data = state_data, .length = guest.final_length[i]
-		};
-		if (sluice_save_section(e->session, &section))
-			sim_violation("a section of %u bytes is refused", guest.final_length[i]);
-	}
-	/* Saving a device may write its rings. */
-	for (uint64_t n = sim_below(3); n; n--)
-		guest_write(true);
-}
-
-/* The effect, and then the word. */
-static int take_effect(struct embedder *e, enum sluice_request r, int code)
-{
-	switch (r) {
-	case SLUICE_PAUSE:
-		while (guest.writing)
-			fiber_sleep(US);
-		if (!code) {
-			guest.running[SIM_SOURCE] = false;
-			e->pauses++;
-			disk_stopped();
-			sim_trace("source: the guest stands still");
-		}
-		break;
-	case SLUICE_SAVE:
-		disk_saved();
-		if (!code)
-			save_sections(e);
-		break;
-	case SLUICE_RESUME:
-		if (code) {
-			e->resume_failed = true;
-			break;
-		}
-		e->resume_failed = false;
-		laws_guest_runs(e->side);
-		if (e->side == SIM_SOURCE)
-			disk_resumed();
-		guest.running[e->side] = true;
-		sim_trace("%s: the guest runs", side_names[e->side]);
-		break;
-	case SLUICE_ACQUIRE:
-		if (code && e->resolved) /* no disks, no guest: its operator is told */
-			e->resume_failed = true;
-		break;
-	default: break;
-	}
-	return code;
-}
-
-static void finish(struct embedder *e, enum sluice_request r)
-{
-	struct answer *a = &e->answers[r];
-	int code = take_effect(e, r, a->code);
-	e->did |= code ? 0 : 1u << r;
-
-	if (!a->due) /* given up meanwhile */
-		return;
-	if (code)
-		coverage_met_request(e->side, &a->asked_at, FAULT_CALLBACK_FAILS);
-	given_up(e, a);
-	sim_trace("%s says done: %s %d", side_names[e->side], requests[r], code);
-	if (sluice_done(e->session, r, code))
-		sim_violation("%s: done of %s is not taken", side_names[e->side], requests[r]);
-}
-
 /* ---------------------------------------------------------------- callbacks */
 
 static void on_event(void *opaque, const struct sluice_event *event)
@@ -163,22 +51,31 @@ static void on_event(void *opaque, const struct sluice_event *event)
 
 	if (event->type == SLUICE_EVENT_ENDED) {
 		e->ended = true;
-		sim_trace("%s: ended", side_names[e->side]);
+		sim_trace("%s: ended", embedder_names[e->side]);
+		outcome_ended(e->side);
 	}
+	if (event->type == SLUICE_EVENT_MESSAGE)
+		talk_heard(e->side, event->u.message.data, event->u.message.length);
 	if (event->type != SLUICE_EVENT_PHASE)
 		return;
 	e->phase = event->u.phase;
 	e->doubt = e->phase == SLUICE_IN_DOUBT;
+	e->doubt_at = sim_now;
 	struct sluice_error error;
 	sluice_get_error(e->session, &error);
-	sim_trace("%s: phase %s%s%s", side_names[e->side], sluice_phase_name(e->phase), error.code ? ": " : "", error.text);
-	laws_phase(e->side, e->phase);
+	sim_trace("%s: phase %s%s%s", embedder_names[e->side], sluice_phase_name(e->phase), error.code ? ": " : "", error.text);
+	promises_phase(e->side, e->phase);
+	outcome_phase(e->side, e->phase);
+	if (e->phase == SLUICE_COMPLETED)
+		talk_word_told(e->side);
 	e->continue_at = FIBER_FOREVER;
 	if (e->phase == SLUICE_PRE_SWITCHOVER && !embedder_habits.never_continues)
 		e->continue_at = sim_now + sim_spread(US, embedder_habits.slow_ns);
 	/* A session that is over may stay for a peer in doubt, or be closed soon. */
 	if (e->phase == SLUICE_COMPLETED)
-		e->close_at = sim_now + (e->side == SIM_SOURCE || sim_one_in(2) ? sim_spread(US, 300 * SIM_MS) : 10 * SIM_S);
+		e->close_at = sim_now + (talk_lasts()                             ? 12 * SIM_S
+					 : e->side == SIM_SOURCE || sim_one_in(2) ? sim_spread(US, 300 * SIM_MS)
+										  : 10 * SIM_S);
 	else if ((e->phase == SLUICE_FAILED || e->phase == SLUICE_CANCELLED) && sim_one_in(3))
 		e->close_at = sim_now + sim_spread(US, 300 * SIM_MS);
 	if (e->close_at != FIBER_FOREVER)
@@ -190,7 +87,6 @@ static void on_incoming(void *opaque, const struct sluice_offer *offers, size_t 
 	struct embedder *e = opaque;
 
 	(void)cookie;
-	e->met = true;
 	if (n != guest.regions || length > SLUICE_MESSAGE_MAX)
 		sim_violation("Law 7: an offer of %zu regions came through", n);
 	for (uint32_t i = 0; i < n; i++) {
@@ -202,39 +98,40 @@ static void on_incoming(void *opaque, const struct sluice_offer *offers, size_t 
 			.address = guest_page(SIM_DESTINATION, guest.region[i].first),
 			.node = -1,
 			.fd = -1,
-			.flags = SLUICE_REGION_POPULATED | (embedder_habits.used ? SLUICE_REGION_USED : 0),
+			.flags = SLUICE_REGION_POPULATED |
+				 (embedder_habits.used || e->knows & ~(1u << e->migration) ? SLUICE_REGION_USED : 0),
 		};
 		if (r.size != (uint64_t)guest.region[i].pages * SLUICE_PAGE_SIZE)
 			sim_violation("Law 7: an offered region has a wrong size");
 		sluice_add_region(e->session, &r, NULL);
 	}
-	asked(e, SLUICE_INCOMING_GUEST);
+	answers_asked(e, SLUICE_INCOMING_GUEST);
 }
 
 static void on_pause(void *opaque)
 {
 	disk_stopping();
-	asked(opaque, SLUICE_PAUSE);
+	answers_asked(opaque, SLUICE_PAUSE);
 }
 
 static void on_resume(void *opaque)
 {
-	asked(opaque, SLUICE_RESUME);
+	answers_asked(opaque, SLUICE_RESUME);
 }
 
 static void on_save(void *opaque)
 {
-	asked(opaque, SLUICE_SAVE);
+	answers_asked(opaque, SLUICE_SAVE);
 }
 
 static void on_release(void *opaque)
 {
-	asked(opaque, SLUICE_RELEASE);
+	answers_asked(opaque, SLUICE_RELEASE);
 }
 
 static void on_acquire(void *opaque)
 {
-	asked(opaque, SLUICE_ACQUIRE);
+	answers_asked(opaque, SLUICE_ACQUIRE);
 }
 
 static void on_load(void *opaque, const struct sluice_section *sections, size_t n)
@@ -250,7 +147,7 @@ static void on_load(void *opaque, const struct sluice_section *sections, size_t 
 			if (data[at] != (guest.final_stamp & 0xff))
 				sim_violation("section %u is of another try at byte %zu", i, at);
 	}
-	asked(opaque, SLUICE_LOAD);
+	answers_asked(opaque, SLUICE_LOAD);
 }
 
 static void on_throttle(void *opaque, uint32_t percent)
@@ -302,6 +199,7 @@ static uint64_t next_due(const struct embedder *e)
 	uint64_t at = e->close_at < e->cancel_at ? e->close_at : e->cancel_at;
 
 	at = e->continue_at < at ? e->continue_at : at;
+	at = talk_due(e->side) < at ? talk_due(e->side) : at;
 	for (int i = 1; i <= SLUICE_RESUME; i++)
 		if (e->answers[i].due && e->answers[i].at < at)
 			at = e->answers[i].at;
@@ -325,26 +223,29 @@ static void do_due(struct embedder *e)
 {
 	for (int i = 1; i <= SLUICE_RESUME; i++)
 		if (e->answers[i].due && e->answers[i].at <= sim_now)
-			(void)CALL((finish(e, (enum sluice_request)i), 0));
+			(void)CALL((answers_give(e, (enum sluice_request)i), 0));
 	if (e->close_at <= sim_now) {
 		e->close_at = FIBER_FOREVER;
+		e->closed |= e->phase != SLUICE_COMPLETED;
 		(void)CALL(sluice_close(e->session));
 	}
 	if (e->cancel_at <= sim_now) {
 		e->cancel_at = FIBER_FOREVER;
 		int rc = CALL(sluice_cancel(e->session));
-		sim_trace("%s: cancel: %d", side_names[e->side], rc);
+		sim_trace("%s: cancel: %d", embedder_names[e->side], rc);
 	}
 	if (e->continue_at <= sim_now) {
 		e->continue_at = FIBER_FOREVER;
 		int rc = CALL(sluice_continue(e->session));
-		sim_trace("%s: continue: %d", side_names[e->side], rc);
+		sim_trace("%s: continue: %d", embedder_names[e->side], rc);
 	}
+	if (talk_due(e->side) <= sim_now)
+		(void)CALL((talk_now(e->side), 0));
 	if (e->resolve >= 0) {
-		sim_trace("%s: the operator says %s", side_names[e->side], e->resolve ? "run" : "discard");
+		sim_trace("%s: the operator says %s", embedder_names[e->side], e->resolve ? "run" : "discard");
 		int rc = CALL(sluice_resolve(e->session, e->resolve));
 		if (rc && rc != -EINVAL) /* it is in doubt no more */
-			sim_violation("%s takes no operator's word: %d", side_names[e->side], rc);
+			sim_violation("%s takes no operator's word: %d", embedder_names[e->side], rc);
 		e->resolve = -1;
 	}
 }
@@ -384,9 +285,13 @@ static bool open_session(struct embedder *e)
 	}
 	if (sluice_create(&o, e, &e->session))
 		return false;
-	for (int p = 1; p < SLUICE_PARAMS; p++)
-		if (sluice_set(e->session, (enum sluice_param)p, embedder_habits.param[p]))
-			sim_violation("parameter %d refuses %lu", p, embedder_habits.param[p]);
+	for (int p = 1; p < SLUICE_PARAMS; p++) {
+		uint64_t value = p == SLUICE_DEAD_PEER_MS  ? embedder_habits.dead_peer_ms[e->side]
+				 : p == SLUICE_CALLBACK_MS ? embedder_habits.callback_ms[e->side]
+							   : embedder_habits.param[p];
+		if (sluice_set(e->session, (enum sluice_param)p, value))
+			sim_violation("parameter %d refuses %lu", p, value);
+	}
 	if (e->side == SIM_DESTINATION)
 		return (e->listener || !sluice_listen("tcp:127.0.0.1:4747", 1, &e->listener, error)) &&
 		       !sluice_destination_start(e->session, e->listener);
@@ -413,15 +318,15 @@ static void close_session(struct embedder *e)
 	if (e->answers[SLUICE_RESUME].due) {
 		while (sim_now < e->answers[SLUICE_RESUME].at)
 			fiber_sleep(e->answers[SLUICE_RESUME].at - sim_now);
-		(void)take_effect(e, SLUICE_RESUME, e->answers[SLUICE_RESUME].code);
-		given_up(e, &e->answers[SLUICE_RESUME]);
+		(void)answers_take_effect(e, SLUICE_RESUME, e->answers[SLUICE_RESUME].code);
+		answers_given_up(e, &e->answers[SLUICE_RESUME]);
 	}
 	while (e->side == SIM_SOURCE && guest.writing)
 		fiber_sleep(US);
 	e->session = NULL;
 	coverage_reset(e->side);
 	if (sluice_destroy(s))
-		sim_violation("%s has ended and cannot be destroyed", side_names[e->side]);
+		sim_violation("%s has ended and cannot be destroyed", embedder_names[e->side]);
 	e->up = false;
 }
 
@@ -434,7 +339,7 @@ static void *embedder_body(void *arg)
 			fiber_sleep(sim_spread(US, 50 * SIM_MS));
 		while (!wire_listening() && embedders[SIM_DESTINATION].up);
 	if (!open_session(e))
-		sim_violation("the %s does not start", side_names[e->side]);
+		sim_violation("the %s does not start", embedder_names[e->side]);
 	while (!e->ended) {
 		struct pollfd p = { .fd = sluice_event_fd(e->session), .events = POLLIN };
 		uint64_t due = next_due(e), at = sim_now + 20 * SIM_MS;
@@ -454,21 +359,28 @@ static void *embedder_body(void *arg)
 void embedder_start(enum sim_side side)
 {
 	struct embedder *e = &embedders[side];
-	struct sluice_listener *listener = e->listener;
-	bool crashed_ever = e->crashed_ever, forgot = e->forgot;
+	const struct embedder before = *e;
 
 	*e = (struct embedder){ .side = side,
-				.listener = listener,
+				.listener = before.listener,
 				.up = true,
-				.crashed_ever = crashed_ever,
-				.forgot = forgot,
+				.crashed_ever = before.crashed_ever,
+				.knows = before.knows,
+				.ran = before.ran,
 				.close_at = FIBER_FOREVER,
 				.cancel_at = FIBER_FOREVER,
 				.continue_at = FIBER_FOREVER,
 				.resolve = -1 };
+	if (side == SIM_SOURCE) {
+		e->migration = promises_begin();
+		contracts_attempt();
+	} else {
+		laws_destination_begins();
+	}
+	talk_begin(side);
 	big_lock[side].holder = NULL;
 	coverage_reset(side);
-	(void)fiber_start(side, side_names[side], embedder_body, e);
+	(void)fiber_start(side, embedder_names[side], embedder_body, e);
 }
 
 void embedder_cancel(enum sim_side side)
@@ -481,18 +393,21 @@ void embedder_crash(enum sim_side side, bool host)
 {
 	struct embedder *e = &embedders[side];
 
-	sim_trace("%s: its %s dies", side_names[side], host ? "host" : "process");
+	sim_trace("%s: its %s dies", embedder_names[side], host ? "host" : "process");
 	e->crashed = e->crashed_ever = true;
-	e->forgot |= e->met;
+	guest.lost |= side == SIM_SOURCE || guest.running[SIM_DESTINATION];
+	e->knows = e->ran = 0;
 	e->host_gone = host;
 	e->up = false;
 	e->session = NULL;
 	coverage_reset(side);
 	e->listener = NULL;
 	e->doubt = false;
-	guest.running[side] = false;
+	guest.running[side] = guest.disks[side] = false;
 	if (side == SIM_SOURCE)
 		guest.writing = false;
+	else
+		guest_prepare_destination(embedder_habits.used);
 	wires_side_gone(side, host);
 	heap_side_gone(side);
 	fiber_kill_side(side); /* at last: it may be us */

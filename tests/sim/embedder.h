@@ -22,15 +22,17 @@ struct embedder {
 	struct sluice_listener *listener;
 	bool up; /* its fiber runs */
 	bool crashed, host_gone;
-	bool crashed_ever; /* though it was started again */
-	uint32_t did;      /* bit per request that this session's embedder has done, and well */
-	bool said_ready;   /* destination: its session */
-	bool met;          /* destination: a source has offered its guest to this session */
-	bool forgot;       /* and that one crashed, whatever was started since */
+	bool crashed_ever;  /* though it was started again */
+	uint32_t did;       /* bit per request that this session's embedder has done, and well */
+	uint32_t migration; /* that this session is of (promises.h); destination: 0 until a source has offered its guest */
+	uint32_t knows;     /* destination: bit per migration that this process has met, in this session or an earlier one */
+	uint32_t ran;       /* destination: the migration whose guest runs there */
 	bool ended, doubt;
+	uint64_t doubt_at;
 	enum sluice_phase phase;
 	struct answer answers[SLUICE_RESUME + 1];
 	bool resume_failed;
+	bool closed;   /* its session, though that had not completed */
 	bool may_drop; /* a guest that it was given: a callback failed */
 	uint64_t close_at, cancel_at, continue_at;
 	int resolve;   /* operator: -1 nothing, 0 discard, 1 run */
@@ -41,17 +43,19 @@ struct embedder {
 /* How embedders are in this seed. */
 struct embedder_habits {
 	uint64_t param[SLUICE_PARAMS];
-	uint64_t slow_ns;      /* callbacks take up to so long */
-	bool alone;            /* no operator comes as long as the two sides can end a doubt by themselves */
-	uint64_t patience_ns;  /* an operator watches a doubt for so long */
-	uint32_t fails, hangs; /* one callback in so many; 0: none */
-	uint32_t log_fails;    /* one call of the dirty log's */
+	uint64_t dead_peer_ms[2], callback_ms[2]; /* each side's own; `param` has the longer ones */
+	uint64_t slow_ns;                         /* callbacks take up to so long */
+	bool alone;                               /* no operator comes as long as the two sides can end a doubt by themselves */
+	uint64_t patience_ns;                     /* an operator watches a doubt for so long */
+	uint32_t fails, hangs;                    /* one callback in so many; 0: none */
+	uint32_t log_fails;                       /* one call of the dirty log's */
 	bool lock;
 	bool never_continues; /* once held before the switchover */
 	bool used;            /* the destination's memory is */
 	uint32_t sections, section_bytes;
 };
 
+extern const char *const embedder_names[];
 extern struct embedder embedders[2];
 extern struct embedder_habits embedder_habits;
 

@@ -10,14 +10,15 @@
 #include "tests/sim/coverage.h"
 #include "tests/sim/embedder.h"
 #include "tests/sim/fiber.h"
-#include "tests/sim/goal.h"
-#include "tests/sim/race.h"
+#include "tests/sim/operator.h"
 
-enum { PLANNED = 4, PLANS = 16 };
+enum { PLANS = 16 };
 
 static struct plan plans[PLANS];
 static uint32_t n_plans, n_at_spots;
-static uint64_t restart_at, log_fails_until, healed_at;
+static uint64_t restart_at[2], log_fails_until, healed_at;
+static uint64_t struck, struck_at;
+static uint32_t strikes;
 
 static const struct {
 	const char *name;
@@ -45,6 +46,7 @@ static const struct {
 	[FAULT_TEAR_STREAM] = { "tear stream", false, HARM_CUT_WITHIN },
 	[FAULT_STRAY] = { "stray", false, 0 },
 	[FAULT_CRASH_SOURCE] = { "crash source", false, 0 },
+	[FAULT_RESTART_SOURCE] = { "restart source", false, 0 },
 	[FAULT_CRASH_DESTINATION] = { "crash dest", false, 0 },
 	[FAULT_RESTART_DESTINATION] = { "restart dest", false, 0 },
 	[FAULT_HOST_SOURCE] = { "host source", false, 0 },
@@ -72,12 +74,21 @@ enum wire_harm fault_harm(enum fault fault)
 	return kinds[fault].harm;
 }
 
+static bool lasts(enum fault fault)
+{
+	return fault == FAULT_STALL_LINK || fault == FAULT_STALL_STREAM || fault == FAULT_STALL_ALL || fault == FAULT_LOG_FAILS ||
+	       fault == FAULT_LOCK_HELD;
+}
+
 /* ---------------------------------------------------------------- plans */
 
 void faults_none(void)
 {
 	n_plans = n_at_spots = 0;
-	restart_at = FIBER_FOREVER;
+	restart_at[0] = restart_at[1] = FIBER_FOREVER;
+	struck = 0;
+	struck_at = 0;
+	strikes = 0;
 	log_fails_until = 0;
 	healed_at = sim_now;
 	wire_harm_greeting(false, HARM_NONE);
@@ -92,48 +103,6 @@ void faults_add(const struct plan *plan)
 		sim_trace("planned: %s where the %s is in phase %s with %s", fault_name(plan->fault),
 			  plan->at_side == SIM_SOURCE ? "source" : "destination", sluice_phase_name(plan->phase),
 			  plan->message ? message_name(plan->message) : "nothing");
-}
-
-static void plan_any(void)
-{
-	/* The handoff's messages are where most can be lost. */
-	static const uint8_t types[] = { MESSAGE_HELLO,      MESSAGE_WELCOME,    MESSAGE_STREAMS_UP, MESSAGE_LANDED,
-					 MESSAGE_SWITCHOVER, MESSAGE_SWITCHOVER, MESSAGE_READY,      MESSAGE_READY,
-					 MESSAGE_GO,         MESSAGE_GO,         MESSAGE_RUNNING,    MESSAGE_RUNNING,
-					 MESSAGE_NEVER,      MESSAGE_DONE,       MESSAGE_CANCEL,     MESSAGE_HEARTBEAT,
-					 MESSAGE_BYE };
-	struct plan p = { .fault = sim_one_in(8) ? FAULT_DAMAGE_STREAM : (enum fault)sim_below(FAULT_CALLBACK_FAILS),
-			  .side = (enum sim_side)sim_below(2),
-			  .nth = 1 };
-
-	if (sim_one_in(4)) {
-		p.at = sim_now + sim_spread(10 * US, 1000 * SIM_MS);
-	} else if (sim_one_in(2)) {
-		p.when = AT_FRAME;
-		p.type = FAULTS_BATCH;
-		p.nth = (uint32_t)sim_spread(1, 256);
-	} else {
-		p.when = AT_FRAME;
-		p.type = types[sim_below(sizeof types)];
-		p.stage = sim_below(3);
-		if (p.type == MESSAGE_LANDED || p.type == MESSAGE_HEARTBEAT)
-			p.nth += (uint32_t)sim_below(8);
-	}
-	faults_add(&p);
-}
-
-void faults_plan(uint64_t seed)
-{
-	faults_none();
-	if (race_is(seed)) {
-		race_plan();
-		return;
-	}
-	if (goal_plan(seed))
-		return;
-	uint32_t n = sim_one_in(6) ? 0 : 1 + (uint32_t)sim_below(sim_one_in(2) ? PLANNED : 1);
-	for (uint32_t i = 0; i < n; i++)
-		plan_any();
 }
 
 uint32_t faults_planned(void)
@@ -154,7 +123,39 @@ void faults_last_until(uint64_t until)
 
 bool faults_pending(void)
 {
-	return restart_at != FIBER_FOREVER;
+	return restart_at[0] != FIBER_FOREVER || restart_at[1] != FIBER_FOREVER;
+}
+
+uint64_t faults_struck(void)
+{
+	return struck;
+}
+
+uint32_t faults_strikes(void)
+{
+	return strikes;
+}
+
+uint64_t faults_last_struck(void)
+{
+	return struck_at;
+}
+
+void faults_harmed(void)
+{
+	faults_last_until(sim_now);
+	struck_at = sim_now;
+}
+
+static void note_struck(enum fault fault, uint64_t until)
+{
+	enum { SOON_MS = 50 }; /* so many of a dead-peer time, all plans together, that it does not matter */
+
+	struck_at = until > struck_at ? until : struck_at;
+	if (fault != FAULT_STRAY && !(lasts(fault) && fault != FAULT_LOG_FAILS && until - sim_now < SOON_MS * SIM_MS)) {
+		struck |= 1ull << fault;
+		strikes++;
+	}
 }
 
 bool faults_log_fails(void)
@@ -215,6 +216,7 @@ static void touch_wire(const struct plan *p, uint64_t until)
 		if (coverage_spots[SIM_SOURCE].link)
 			coverage_met(p->fault, 1u << SIM_SOURCE);
 		wire_lose_dials();
+		struck_at = sim_now + embedder_habits.param[SLUICE_CONNECT_MS] * SIM_MS;
 		return;
 	}
 	coverage_met(p->fault, coverage_whose(w));
@@ -264,6 +266,7 @@ static bool can_strike(const struct plan *p)
 	case FAULT_STALL_ALL: return some_wire(p, true) || some_wire(p, false);
 	case FAULT_STRAY: return wire_listening();
 	case FAULT_CRASH_SOURCE:
+	case FAULT_RESTART_SOURCE:
 	case FAULT_HOST_SOURCE: return s->session;
 	case FAULT_CANCEL_SOURCE: return can_cancel(s);
 	case FAULT_CRASH_DESTINATION:
@@ -276,17 +279,17 @@ static bool can_strike(const struct plan *p)
 	}
 }
 
-static void start_again(const struct plan *p)
+/* Its process dies, or its host with it, and comes back. */
+static void start_again(const struct plan *p, enum sim_side side)
 {
-	restart_at = sim_now + (p->when == AT_SPOT ? sim_spread(10 * US, 10 * SIM_MS) : sim_spread(SIM_MS, SIM_S));
-	faults_last_until(restart_at);
-	fiber_wake(&restart_at);
-}
+	bool host = sim_one_in(3);
 
-static bool lasts(enum fault fault)
-{
-	return fault == FAULT_STALL_LINK || fault == FAULT_STALL_STREAM || fault == FAULT_STALL_ALL || fault == FAULT_LOG_FAILS ||
-	       fault == FAULT_LOCK_HELD;
+	restart_at[side] = sim_now + (p->when == AT_SPOT ? sim_spread(10 * US, 10 * SIM_MS) : sim_spread(SIM_MS, SIM_S)) +
+			   (host && sim_one_in(2) ? sim_spread(10 * SIM_MS, 8 * SIM_S) : 0);
+	faults_last_until(restart_at[side]);
+	note_struck(p->fault, restart_at[side]);
+	fiber_wake(&restart_at);
+	embedder_crash(side, host);
 }
 
 /* Returns whether it was done. May not return at all where a side kills itself. */
@@ -298,6 +301,7 @@ static bool strike(struct plan *p)
 		return false;
 	p->done = true;
 	faults_last_until(lasts(p->fault) ? until : sim_now);
+	note_struck(p->fault, lasts(p->fault) ? until : sim_now);
 	sim_trace("fault: %s", fault_name(p->fault));
 	switch (p->fault) {
 	case FAULT_DAMAGE_LINK:
@@ -327,8 +331,9 @@ static bool strike(struct plan *p)
 	default: coverage_met(p->fault, COVERAGE_BOTH); break;
 	}
 	switch (p->fault) {
-	case FAULT_STRAY: wire_stray(); break;
-	case FAULT_RESTART_DESTINATION: start_again(p); /* fallthrough */
+	case FAULT_STRAY: struck |= (uint64_t)wire_stray() << FAULT_STRAY; break;
+	case FAULT_RESTART_DESTINATION: start_again(p, SIM_DESTINATION); break;
+	case FAULT_RESTART_SOURCE: start_again(p, SIM_SOURCE); break;
 	case FAULT_CRASH_DESTINATION:
 	case FAULT_HOST_DESTINATION: embedder_crash(SIM_DESTINATION, p->fault == FAULT_HOST_DESTINATION); break;
 	case FAULT_CRASH_SOURCE:
@@ -374,6 +379,7 @@ enum wire_harm faults_harm(const struct wire *w)
 		if (!is_there(p) || !fault_harm(p->fault) || !may_strike(p, fault_of_link(p->fault), w))
 			continue;
 		p->done = true;
+		note_struck(p->fault, sim_now);
 		return fault_harm(p->fault);
 	}
 	return HARM_NONE;
@@ -388,6 +394,7 @@ enum fault faults_of_request(enum sim_side side)
 		    !coverage_spot_is(&coverage_asked_at[side], p->phase, p->message))
 			continue;
 		p->done = true;
+		note_struck(p->fault, sim_now);
 		return p->fault;
 	}
 	return FAULTS;
@@ -409,12 +416,13 @@ void *faults_body(void *arg)
 				next = p->at;
 			}
 		}
-		if (restart_at <= sim_now) {
-			restart_at = FIBER_FOREVER;
-			sim_trace("destination: it is started again and knows nothing");
-			embedder_start(SIM_DESTINATION);
-		} else if (restart_at < next) {
-			next = restart_at;
+		for (int side = 0; side < 2; side++) {
+			if (restart_at[side] <= sim_now) {
+				operator_restarts((enum sim_side)side);
+				restart_at[side] = FIBER_FOREVER;
+			} else if (restart_at[side] < next) {
+				next = restart_at[side];
+			}
 		}
 		(void)fiber_block(&restart_at, next > sim_now ? next : sim_now + 1, NULL);
 	}

@@ -32,6 +32,7 @@ enum fault {
 	FAULT_TEAR_STREAM,
 	FAULT_STRAY,
 	FAULT_CRASH_SOURCE,
+	FAULT_RESTART_SOURCE,
 	FAULT_CRASH_DESTINATION,
 	FAULT_RESTART_DESTINATION,
 	FAULT_HOST_SOURCE,
@@ -74,6 +75,14 @@ uint32_t faults_planned(void);
 /* When all that has struck so far is over. */
 uint64_t faults_healed_at(void);
 void faults_last_until(uint64_t until);
+/* A frame, batch or greeting is harmed now. */
+void faults_harmed(void);
+/* Those that have struck since faults_none(), a bit each; but for what a migration has to stand: strays, and what is over soon. */
+uint64_t faults_struck(void);
+/* How many have. */
+uint32_t faults_strikes(void);
+/* When that was, or until when it lasts. */
+uint64_t faults_last_struck(void);
 /* Restarts that were promised and have not happened. */
 bool faults_pending(void);
 void *faults_body(void *arg);

@@ -87,7 +87,21 @@ void guest_make(void)
 	guest.nemesis = sim_one_in(4) ? 0 : (uint32_t)sim_spread(1, 4);
 	guest.late_writes = sim_one_in(8) ? 1 + (uint32_t)sim_below(3) : 0; /* a closing round each at most: four are allowed */
 	guest.discards = (uint32_t)sim_spread(1, 128);
-	guest.running[SIM_SOURCE] = true;
+	guest.running[SIM_SOURCE] = guest.disks[SIM_SOURCE] = true;
+	guest.lineage[SIM_SOURCE] = guest.lineage[SIM_DESTINATION] = 1;
+}
+
+void guest_start_another(bool same)
+{
+	if (!same)
+		guest.lineage[SIM_SOURCE]++;
+	for (uint32_t p = 0; p < guest.pages; p++)
+		if (guest.present[p])
+			*guest_page(SIM_SOURCE, p) = sim_one_in(8) ? 0 : ++guest.version;
+	guest.writes_left += sim_spread(16, 500);
+	guest.throttle = 0;
+	guest.lost = false;
+	guest.running[SIM_SOURCE] = guest.disks[SIM_SOURCE] = true;
 }
 
 void guest_write_much(void)
@@ -205,9 +219,12 @@ static void discard(uint32_t page)
 void *guest_body(void *arg)
 {
 	(void)arg;
-	while (guest.writes_left) {
+	for (;;) {
 		uint64_t wait_ns = sim_spread(500, guest.wait_ns) * 100 / (100 - guest.throttle);
-		(void)fiber_block(&guest, sim_now + (guest.running[SIM_SOURCE] ? wait_ns : SIM_MS), NULL);
+		bool may_write = guest.running[SIM_SOURCE] && guest.writes_left;
+		guest.idle = true;
+		(void)fiber_block(&guest, sim_now + (may_write ? wait_ns : guest.writes_left ? SIM_MS : SIM_S), NULL);
+		guest.idle = false;
 		for (uint32_t i = 0; i < guest.burst && guest.writes_left && guest.running[SIM_SOURCE]; i++) {
 			guest.writes_left--;
 			if (sim_one_in(guest.target ? 2 : guest.discards))

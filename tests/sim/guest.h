@@ -27,7 +27,11 @@ struct guest {
 	} region[GUEST_REGIONS];
 	uint64_t version;                /* of the last write */
 	bool running[2];                 /* on which side */
+	uint32_t lineage[2];             /* which guest each side has or had last: a host that lost one may start another */
+	bool disks[2];                   /* who holds them */
+	bool lost;                       /* the source's: by a crash, or for it cannot be resumed. Nobody need run it */
 	bool writing;                    /* between a write and its mark */
+	bool idle;                       /* the vCPU does nothing */
 	uint8_t present[GUEST_PAGES];    /* source: no hole */
 	uint8_t logged[GUEST_PAGES];     /* the tracker's log */
 	uint64_t writes;                 /* so far, to date by; */
@@ -58,6 +62,8 @@ static inline uint64_t *guest_page(enum sim_side side, uint32_t page)
 
 /* A guest of the seed's choice, running at the source. */
 void guest_make(void);
+/* The host has lost its guest, and starts one: the same one once more, from its disks, or another. It knows nothing of a migration. */
+void guest_start_another(bool same);
 /* One that writes as fast and as long as any. */
 void guest_write_much(void);
 /* What lies in the destination's memory before: nothing, or old things. */

@@ -23,25 +23,10 @@
 enum { CLAIMED = 1, FILLED = 2, LANDED_ONCE = 4 };
 
 static uint8_t page_state[GUEST_PAGES];
-static bool switchover_said, cancel_came, go_sent, never_sent, never_came, go_came, running_came;
 
-void laws_attempt(void)
+void laws_destination_begins(void)
 {
-	contracts_attempt();
 	memset(page_state, 0, sizeof page_state);
-	switchover_said = cancel_came = go_sent = never_sent = never_came = go_came = running_came = false;
-}
-
-/* Nothing is promised that the embedder has not done. */
-static void must_have(enum sim_side side, enum sluice_request request, const char *what)
-{
-	if (!(embedders[side].did & 1u << request))
-		sim_violation("Law 5: %s", what);
-}
-
-void laws_reset(void)
-{
-	laws_attempt();
 }
 
 static uint32_t page_of(const struct landing *landing, const struct extent *e)
@@ -156,124 +141,34 @@ void laws_all_landed(const char *when)
 				      guest.final[p]);
 }
 
-void laws_guest_runs(enum sim_side side)
-{
-	if (side == SIM_SOURCE && go_sent && !never_came && !embedders[SIM_SOURCE].resolved)
-		sim_violation("Law 5: the source runs its guest after GO, without NEVER and without an operator's word");
-	if (side == SIM_DESTINATION && !go_came && !embedders[SIM_DESTINATION].resolved)
-		sim_violation("Law 5: the destination runs the guest without GO and without an operator's word");
-	if (guest.running[!side])
-		sim_violation("Law 5: two guests run");
-	if (side == SIM_DESTINATION) {
-		must_have(side, SLUICE_LOAD, "the destination runs the guest without its device state");
-		must_have(side, SLUICE_ACQUIRE, "the destination runs the guest without its disks");
-	}
-	if (side == SIM_DESTINATION && never_sent)
-		sim_violation("Law 5: the destination runs the guest after it said NEVER");
-	if (side == SIM_DESTINATION)
-		laws_all_landed("the destination runs the guest");
-}
-
-void laws_go_sent(void)
-{
-	go_sent = true;
-	must_have(SIM_SOURCE, SLUICE_RELEASE, "GO is sent and the disks were not released");
-	if (guest.running[SIM_SOURCE])
-		sim_violation("Law 5: GO is sent while the source runs its guest");
-}
-
-void laws_never_came(void)
-{
-	never_came = true;
-}
-
-void laws_go_came(void)
-{
-	go_came = true;
-}
-
-bool laws_go_has_come(void)
-{
-	return go_came;
-}
-
-void laws_running_came(void)
-{
-	running_came = true;
-}
-
-void laws_running_sent(void)
-{
-	if (!guest.running[SIM_DESTINATION])
-		sim_violation("Law 5: the destination says RUNNING and its guest does not run");
-}
-
-void laws_never_sent(void)
-{
-	never_sent = true;
-	if (guest.running[SIM_DESTINATION])
-		sim_violation("Law 5: the destination says NEVER and its guest runs");
-}
-
-void laws_switchover_sent(void)
-{
-	switchover_said = true;
-	must_have(SIM_SOURCE, SLUICE_SAVE, "SWITCHOVER is sent and device state was not saved");
-}
-
-void laws_ready_sent(void)
-{
-	embedders[SIM_DESTINATION].said_ready = true;
-	must_have(SIM_DESTINATION, SLUICE_LOAD, "READY is sent and device state was not loaded");
-}
-
-void laws_cancel_sent(void)
-{
-	if (switchover_said && !guest.running[SIM_SOURCE])
-		sim_violation("Law 5: the source makes the destination destroy its copy, and its own guest stands still");
-}
-
-void laws_cancel_came(void)
-{
-	cancel_came = true;
-}
-
-static void destination_phase(enum sluice_phase phase)
-{
-	const struct embedder *d = &embedders[SIM_DESTINATION];
-
-	if ((phase == SLUICE_FAILED || phase == SLUICE_CANCELLED) && d->said_ready && !go_came && !cancel_came && !d->resolved)
-		sim_violation("Law 5: the destination was ready, and destroys the guest though nobody said so");
-}
-
-void laws_phase(enum sim_side side, int phase)
-{
-	if (side == SIM_DESTINATION) {
-		destination_phase((enum sluice_phase)phase);
-		return;
-	}
-	if (phase == SLUICE_CANCELLED && !guest.running[SIM_SOURCE])
-		sim_violation("Law 9: cancelled says that the guest runs, and it stands still");
-	if (phase == SLUICE_COMPLETED && !running_came && !embedders[SIM_SOURCE].resolved)
-		sim_violation("Law 5: the source has completed without RUNNING");
-	if ((phase == SLUICE_CANCELLED || phase == SLUICE_FAILED) && go_sent && !never_came && !embedders[SIM_SOURCE].resolved)
-		sim_violation("Law 5: the source says %s after GO", sluice_phase_name((enum sluice_phase)phase));
-}
-
-void laws_dead_peers_noticed(uint64_t dead_peer_ms)
+void laws_dead_peers_noticed(const uint64_t dead_peer_ms[2])
 {
 	/* Beyond that: streams are looked at ten times a second, threads are left alone for 20 ms and do not run at once; and at the door a
 	 * greeting has 2 s, whatever a dead peer is. */
 	enum { SLACK_MS = 200, GREETING_MS = 2000 };
-	uint64_t at_door = dead_peer_ms < GREETING_MS ? (GREETING_MS - dead_peer_ms) * SIM_MS : 0;
 
 	for (int side = 0; side < 2; side++) {
+		uint64_t dead_ms = dead_peer_ms[side], at_door = dead_ms < GREETING_MS ? (GREETING_MS - dead_ms) * SIM_MS : 0;
 		uint64_t ms = wires_deaf_for((enum sim_side)side, at_door) / SIM_MS;
-		if (coverage_spots[side].link && ms > dead_peer_ms + SLACK_MS)
+		if (coverage_spots[side].link && ms > dead_ms + SLACK_MS)
 			sim_violation(
 				"Law 6: the %s has heard nothing for %lu ms and has its link still; a peer is dead after %lu ms",
-				side == SIM_SOURCE ? "source" : "destination", ms, dead_peer_ms);
+				side == SIM_SOURCE ? "source" : "destination", ms, dead_ms);
+		/* A frame has twice that time. */
+		ms = wires_garbled_for((enum sim_side)side) / SIM_MS;
+		if (coverage_spots[side].link && ms > 3 * dead_ms + SLACK_MS)
+			sim_violation("Law 7: the %s waits for the end of a damaged frame for %lu ms",
+				      side == SIM_SOURCE ? "source" : "destination", ms);
 	}
+}
+
+void laws_strays_shown_out(void)
+{
+	/* 2 s to greet, and as much to offer a guest, or to read that it is not wanted. */
+	enum { MOST_MS = 4000 + 300 };
+
+	if (embedders[SIM_DESTINATION].session && wires_stray_for() / SIM_MS > MOST_MS)
+		sim_violation("Law 8: a stranger is at the door for %lu ms", wires_stray_for() / SIM_MS);
 }
 
 /* Of all that a session of this seed may ask for, the sizes. */

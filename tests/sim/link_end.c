@@ -8,8 +8,16 @@
 #include "tests/sim/faults.h"
 #include "tests/sim/fiber.h"
 #include "tests/sim/pipe.h"
+#include "tests/sim/promises.h"
 #include "tests/sim/world.h"
 #include "tests/sim/yield.h"
+
+static uint32_t answered_epoch[PROMISES_MIGRATIONS]; /* the last one */
+
+void links_reset(void)
+{
+	memset(answered_epoch, 0, sizeof answered_epoch);
+}
 
 ssize_t link_read(struct conn *conn, void *buffer, size_t size)
 {
@@ -24,7 +32,8 @@ ssize_t link_read(struct conn *conn, void *buffer, size_t size)
 		return pipe_in(e)->reset_at <= sim_now ? -ECONNRESET : -EAGAIN;
 	if (s->fin)
 		return 0;
-	if (e->poisoned && !e->parted && size < MESSAGE_PAYLOAD) /* more: only draining before it closes */
+	bool heeded = !e->parted && size <= MESSAGE_PAYLOAD; /* more: only draining before it closes */
+	if (e->poisoned && heeded)
 		sim_violation("Law 7: %s read on behind a damaged frame of the link",
 			      e->side == SIM_SOURCE ? "source" : "destination");
 	uint32_t n = s->length - s->taken;
@@ -36,7 +45,7 @@ ssize_t link_read(struct conn *conn, void *buffer, size_t size)
 	uint8_t frame = s->taken + n == s->length ? s->frame : 0;
 	pipe_take(e, s, n);
 	e->talked |= frame;
-	if (frame)
+	if (frame && heeded)
 		world_frame_read(e->wire, e->side, frame);
 	return n;
 }
@@ -72,12 +81,22 @@ static ssize_t write_harmed(struct end *e, const unsigned char *frame, uint32_t 
 		wire_cut(e->wire);
 		return -ECONNRESET;
 	}
+	if (harm == HARM_DOUBLE && e->wire->greeting.dial == 1 &&
+	    sim_one_in(4)) { /* later links have ANSWER and a word, in one go */
+		sim_trace("wire %u: or rather left out", e->wire->id);
+		e->gap = true;
+		return n;
+	}
 	struct seg *s = pipe_push(e, frame, n, n);
 	s->frame = type;
 	if (harm == HARM_DAMAGE) {
-		harm_flip(s->data, n);
+		if (sim_one_in(4)) /* its length */
+			harm_flip(s->data + 8, 2);
+		else
+			harm_flip(s->data, n);
 		/* Where the length is damaged, the reader takes what follows for a part of it. */
 		e->garbled |= memcmp(s->data + 8, frame + 8, 4) != 0;
+		e->garbled_at = e->garbled && !e->garbled_at ? sim_now : e->garbled_at;
 		s->poison = !e->garbled;
 		s->frame = 0;
 	} else if (harm == HARM_OLD) {
@@ -90,6 +109,27 @@ static ssize_t write_harmed(struct end *e, const unsigned char *frame, uint32_t 
 	}
 	world_frame_written(e->side, type);
 	return n;
+}
+
+/* What a destination says on a later link begins with ANSWER, which gives an epoch that rises; and nobody gets one who only says again what
+ * the source has said. */
+static void check_answer(const struct end *e, const unsigned char *frame)
+{
+	const struct wire *w = e->wire;
+	uint32_t epoch, type = frame_type(frame);
+
+	if (e->side != SIM_DESTINATION)
+		return;
+	if (!e->wrote && w->greeting.dial > 1 && !w->stray && type != MESSAGE_ANSWER && type != MESSAGE_REFUSE)
+		sim_violation("Law 7: a later link begins with %s", message_name(type));
+	if (type != MESSAGE_ANSWER)
+		return;
+	memcpy(&epoch, frame + MESSAGE_HEAD, sizeof epoch);
+	if (w->stray)
+		sim_violation("Law 7: a stranger's connection is taken for the source's");
+	if (epoch <= answered_epoch[w->migration])
+		sim_violation("Law 7: epoch %u is given twice", epoch);
+	answered_epoch[w->migration] = epoch;
 }
 
 static uint32_t frame_length(const unsigned char *frame)
@@ -111,6 +151,8 @@ static ssize_t write_frame(struct end *e, const unsigned char *buffer, size_t si
 	if (pipe_out(e)->queued >= wire_habits_now.window)
 		return -EAGAIN;
 	if (!e->offset) {
+		check_answer(e, buffer);
+		e->wrote = true;
 		e->out_type = (uint8_t)frame_type(buffer);
 		world_frame_begins(e->wire, e->side, e->out_type);
 		if (end_broken(e))
@@ -120,13 +162,15 @@ static ssize_t write_frame(struct end *e, const unsigned char *buffer, size_t si
 		if (e->harm)
 			return write_harmed(e, buffer, n);
 	}
-	if (wire_habits_now.partial && n > 1 && sim_one_in(wire_habits_now.partial))
+	/* The buffer of a new socket takes a small frame as a whole. */
+	if (wire_habits_now.partial && n > 1 && !e->parted && sim_one_in(wire_habits_now.partial))
 		n = 1 + (uint32_t)sim_below(n - 1);
 	struct seg *s = pipe_push(e, buffer, n, n);
 	e->offset = n == size ? 0 : e->offset + n;
 	if (e->offset)
 		return n;
-	s->frame = e->out_type;
+	s->poison = e->gap && !e->garbled;
+	s->frame = e->gap ? 0 : e->out_type;
 	world_frame_written(e->side, e->out_type);
 	return n;
 }

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "core/sluice.h"
 #include "tests/sim/fiber.h"
 #include "tests/sim/heap.h"
 
@@ -90,6 +91,30 @@ struct seg *pipe_push(struct end *e, const void *data, uint32_t bytes, uint32_t 
 	return s;
 }
 
+static uint32_t kept(const struct seg *s)
+{
+	return s->pages ? s->length / SLUICE_PAGE_SIZE * 8 : s->length;
+}
+
+struct seg *pipe_copy(const struct seg *s)
+{
+	struct seg *copy = heap_alloc(SIM_WORLD, sizeof *s + kept(s), false);
+
+	memcpy(copy, s, sizeof *s + kept(s));
+	copy->next = NULL;
+	copy->taken = 0;
+	return copy;
+}
+
+void pipe_push_again(struct end *e, const struct seg *s)
+{
+	struct seg *again = pipe_push(e, s->data, kept(s), s->length);
+
+	again->frame = s->frame;
+	again->pages = s->pages;
+	again->poison = s->frame && !e->garbled;
+}
+
 void pipe_take(struct end *e, struct seg *s, uint32_t n)
 {
 	struct pipe *p = pipe_in(e);
@@ -99,6 +124,7 @@ void pipe_take(struct end *e, struct seg *s, uint32_t n)
 	p->queued -= n;
 	if (s->taken < s->length)
 		return;
+	e->wire->greeted |= e->side == SIM_DESTINATION && !e->wire->stray && !s->poison;
 	e->poisoned |= s->poison; /* not before: what is wrong with it may be in its last byte */
 	p->first = s->next;
 	if (!p->first)

@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include "streams/batch.h"
+#include "streams/greeting.h"
 #include "streams/transport.h"
 #include "tests/sim/wire.h"
 
@@ -35,24 +36,33 @@ struct end {
 	int fd;
 	bool open, shut, stream;
 	bool talked;       /* has read a whole frame */
+	bool wrote;        /* has begun one */
 	uint64_t heard_at; /* the last byte was read, or it came to be */
-	bool garbled;      /* has sent a wrong length: where its frames or batches begin, nobody can tell any more */
-	bool poisoned;     /* has read what it must not go on behind */
-	bool parted;       /* has told the other side that this is no link for it, and only reads until that one closes */
+	uint64_t accepted_at, closed_at;
+	bool garbled; /* has sent a wrong length: where its frames or batches begin, nobody can tell any more */
+	uint64_t garbled_at;
+	bool poisoned; /* has read what it must not go on behind */
+	bool parted;   /* has told the other side that this is no link for it, and only reads until that one closes */
 	enum wire_harm harm;
 	bool picky; /* damage waits for a payload that has a check */
 	/* a batch on its way */
 	const struct iovec *iov;
 	int iovs;
 	size_t offset;
-	uint8_t out_type;   /* link: of the frame that is half written */
-	bool stale;         /* the batch on its way carries old pages */
-	uint32_t damage_at; /* in its payload, from 1; 0: nowhere */
+	uint8_t out_type;       /* link: of the frame that is half written */
+	bool stale;             /* the batch on its way carries old pages */
+	bool gap;               /* a frame or batch was left out: nobody may go on behind that */
+	struct seg *echo;       /* what comes again once all of the batch is out, */
+	struct seg **echo_last; /* NULL: nothing does */
+	uint32_t damage_at;     /* in its payload, from 1; 0: nowhere */
 };
 
 struct wire {
 	uint32_t id;
+	uint32_t migration; /* whose it is (promises.h); 0: a stray */
 	bool link, stray;
+	bool greeted; /* its greeting was read */
+	struct greeting greeting;
 	struct end end[2];
 	struct pipe pipe[2]; /* [side]: what that side sends */
 };
@@ -73,6 +83,9 @@ void pipe_drop(struct pipe *p);
 struct seg *pipe_readable(struct pipe *p, uint64_t *until);
 /* Send `length` bytes (or pages' worth of them), of which `bytes` are kept. */
 struct seg *pipe_push(struct end *e, const void *data, uint32_t bytes, uint32_t length);
+struct seg *pipe_copy(const struct seg *s);
+/* Once more what was sent already. */
+void pipe_push_again(struct end *e, const struct seg *s);
 /* `n` bytes of the first segment were read. */
 void pipe_take(struct end *e, struct seg *s, uint32_t n);
 /* 0, or why nothing more goes out. */
@@ -89,6 +102,7 @@ void harm_old_frame(unsigned char *frame, uint32_t length);
 void harm_old_batch(struct batch_frame *f);
 
 /* link_end.c: bytes. */
+void links_reset(void);
 ssize_t link_read(struct conn *conn, void *buffer, size_t size);
 ssize_t link_write(struct conn *conn, const void *buffer, size_t size);
 /* stream_end.c: batches. */

@@ -60,8 +60,10 @@ void race_plan(void)
 	h->never_continues = false;
 	h->param[SLUICE_BANDWIDTH] = 0;
 	h->param[SLUICE_TIMEOUT_MS] = 0;
-	h->param[SLUICE_DEAD_PEER_MS] = 3000;
-	h->param[SLUICE_CALLBACK_MS] = 4000;
+	for (int side = 0; side < 2; side++) {
+		h->dead_peer_ms[side] = h->param[SLUICE_DEAD_PEER_MS] = 3000;
+		h->callback_ms[side] = h->param[SLUICE_CALLBACK_MS] = 4000;
+	}
 	h->param[SLUICE_CONNECT_MS] = 2000;
 	h->param[SLUICE_DOWNTIME_LIMIT_MS] = sim_one_in(2) ? 1 : sim_spread(1, 400); /* little: many rounds */
 	h->section_bytes = (uint32_t)sim_spread(1, 2000);

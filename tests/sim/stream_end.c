@@ -11,6 +11,7 @@
 #include "tests/sim/faults.h"
 #include "tests/sim/fiber.h"
 #include "tests/sim/guest.h"
+#include "tests/sim/heap.h"
 #include "tests/sim/laws.h"
 #include "tests/sim/pipe.h"
 #include "tests/sim/world.h"
@@ -41,8 +42,27 @@ static void damage(struct end *e, struct seg *head, const struct batch_head *bat
 	head->poison = !e->garbled;
 }
 
-/* The head with its extents, and what is wrong with it. */
-static void push_batch_head(struct end *e, const struct iovec *iov)
+static void keep_for_echo(struct end *e, const struct seg *s)
+{
+	if (!e->echo_last)
+		return;
+	*e->echo_last = pipe_copy(s);
+	e->echo_last = &(*e->echo_last)->next;
+}
+
+/* All of the batch is out. Does it come again? */
+static void echo(struct end *e)
+{
+	for (struct seg *s = e->echo; s; s = e->echo) {
+		e->echo = s->next;
+		pipe_push_again(e, s);
+		heap_free(s);
+	}
+	e->echo_last = NULL;
+}
+
+/* The head with its extents, and what is wrong with it. Returns whether it goes out at all. */
+static bool push_batch_head(struct end *e, const struct iovec *iov)
 {
 	const struct batch_head *batch = iov->iov_base;
 	if (!e->harm)
@@ -53,18 +73,29 @@ static void push_batch_head(struct end *e, const struct iovec *iov)
 		harm = HARM_NONE;
 	else if (harm != HARM_DAMAGE || sim_one_in(4)) /* damage seldom comes alone */
 		e->harm = HARM_NONE;
+	bool lost = harm == HARM_DOUBLE && sim_one_in(4), whole = harm == HARM_DOUBLE && sim_one_in(2);
+	if (harm) {
+		coverage_met_harm(e->wire, harm);
+		sim_trace("wire %u: this batch (type %u, round %u) is %s", e->wire->id, batch->type, batch->round,
+			  lost ? "left out" : harm_names[harm]);
+	}
+	e->gap |= lost;
+	if (lost)
+		return false;
 	struct seg *s = pipe_push(e, iov->iov_base, (uint32_t)iov->iov_len, (uint32_t)iov->iov_len);
 	s->frame = batch->type;
+	s->poison = e->gap && !e->garbled;
 	if (!harm)
-		return;
-	coverage_met_harm(e->wire, harm);
-	sim_trace("wire %u: this batch (type %u, round %u) is %s", e->wire->id, batch->type, batch->round, harm_names[harm]);
+		return true;
 	if (harm == HARM_DAMAGE) {
 		damage(e, s, batch);
 	} else if (harm == HARM_OLD) {
 		harm_old_batch((struct batch_frame *)(void *)s->data);
 		s->poison = !e->garbled;
 		e->stale = true;
+	} else if (whole) {
+		e->echo_last = &e->echo;
+		keep_for_echo(e, s);
 	} else if (harm == HARM_DOUBLE) {
 		struct seg *twice = pipe_push(e, iov->iov_base, (uint32_t)iov->iov_len, (uint32_t)iov->iov_len);
 		twice->frame = batch->type;
@@ -72,6 +103,7 @@ static void push_batch_head(struct end *e, const struct iovec *iov)
 	} else {
 		wire_cut(e->wire);
 	}
+	return true;
 }
 
 /* Some of what is left of a batch. Pages are read here. */
@@ -95,12 +127,14 @@ static void push_some(struct end *e)
 				version = VERSION_OLD;
 			memcpy(s->data + 8 * i, &version, 8);
 		}
+		keep_for_echo(e, s);
 		left = (size_t)n * WIRE_PAGE;
 	} else {
 		if (left > 65536)
 			left = 65536;
 		struct seg *s = pipe_push(e, at, (uint32_t)left, (uint32_t)left);
 		bool here = e->damage_at && e->damage_at <= left;
+		keep_for_echo(e, s);
 		s->poison = here && !e->garbled;
 		if (here)
 			harm_flip(s->data + e->damage_at - 1, 1);
@@ -126,12 +160,14 @@ int stream_send_start(struct conn *conn, const struct iovec *iov, int n)
 		return end_broken(e);
 	e->stale = false;
 	e->damage_at = 0;
-	push_batch_head(e, iov);
+	bool goes = push_batch_head(e, iov);
 	e->iov = iov + 1;
-	e->iovs = n - 1;
+	e->iovs = goes ? n - 1 : 0;
 	e->offset = 0;
 	while (e->iovs && pipe_out(e)->queued < wire_habits_now.window && !sim_one_in(4))
 		push_some(e);
+	if (!e->iovs)
+		echo(e);
 	return 0;
 }
 
@@ -144,6 +180,8 @@ int stream_send_wait(struct conn *conn, struct waiter *waiter)
 	while (!(rc = end_broken(e)) && e->iovs) {
 		if (pipe_out(e)->queued < wire_habits_now.window) {
 			push_some(e);
+			if (!e->iovs)
+				echo(e);
 			sim_yield();
 		} else {
 			(void)fiber_block(e, pipe_in(e)->reset_at, "the wire to take a batch");
@@ -208,6 +246,8 @@ int stream_recv(struct conn *conn, struct iovec *iov, int n, struct waiter *wait
 	bool any = false;
 	int rc = 0;
 
+	if (e->wire->stray)
+		sim_violation("Law 7: a stranger's connection is taken for a stream");
 	wait_begin(waiter, "the wire to bring a batch");
 	while (n && rc >= 0) {
 		sim_yield();

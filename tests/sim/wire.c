@@ -6,6 +6,7 @@
 
 #include "tests/sim/fiber.h"
 #include "tests/sim/pipe.h"
+#include "tests/sim/system.h"
 
 struct wire wires[WIRES];
 uint32_t n_wires;
@@ -18,6 +19,7 @@ void wires_reset(const struct wire_habits *how)
 	wire_habits_now = *how;
 	wire_dials_gone();
 	wire_door_gone();
+	links_reset();
 }
 
 struct wire *wire_new(bool link)
@@ -48,9 +50,9 @@ struct wire *wires_get(uint32_t i)
 	return &wires[i];
 }
 
-uint32_t wire_id(const struct wire *w)
+uint32_t wire_migration(const struct wire *w)
 {
-	return w->id;
+	return w->migration;
 }
 
 bool wire_is_link(const struct wire *w)
@@ -109,6 +111,56 @@ uint64_t wires_deaf_for(enum sim_side side, uint64_t at_door_ns)
 	return longest;
 }
 
+bool wires_link_of(enum sim_side side, uint64_t *ret_apart_ns)
+{
+	uint64_t latest = 0;
+
+	for (uint32_t i = 0; i < n_wires; i++) {
+		const struct end *e = &wires[i].end[side];
+		if (!wires[i].link || wires[i].stray || !e->fd || e->parted || !(e->talked || e->wrote))
+			continue;
+		if (wire_open_at(&wires[i], side))
+			return true;
+		latest = e->closed_at > latest ? e->closed_at : latest;
+	}
+	*ret_apart_ns = sim_now - latest;
+	return false;
+}
+
+uint64_t wires_garbled_for(enum sim_side side)
+{
+	uint64_t longest = 0;
+
+	for (uint32_t i = 0; i < n_wires; i++) {
+		const struct wire *w = &wires[i];
+		if (w->link && !w->stray && wire_open_at(w, side) && w->end[side].fd && w->end[!side].garbled_at &&
+		    sim_now - w->end[!side].garbled_at > longest)
+			longest = sim_now - w->end[!side].garbled_at;
+	}
+	return longest;
+}
+
+uint32_t wires_links_of(uint32_t migration)
+{
+	uint32_t n = 0;
+
+	for (uint32_t i = 0; i < n_wires; i++)
+		n += wires[i].link && !wires[i].stray && wires[i].migration == migration;
+	return n;
+}
+
+uint64_t wires_stray_for(void)
+{
+	uint64_t longest = 0;
+
+	for (uint32_t i = 0; i < n_wires; i++) {
+		const struct end *e = &wires[i].end[SIM_DESTINATION];
+		if (wires[i].stray && e->fd && e->open && sim_now - e->accepted_at > longest)
+			longest = sim_now - e->accepted_at;
+	}
+	return longest;
+}
+
 void wire_cut(struct wire *w)
 {
 	for (int i = 0; i < 2; i++)
@@ -148,6 +200,8 @@ void wires_side_gone(enum sim_side side, bool host)
 		if (!e->open)
 			continue;
 		e->open = false;
+		if (e->fd)
+			system_fd_close(e->fd);
 		if (host)
 			wire_silence(&wires[i], SIM_WORLD);
 		else if (pipe_out(e)->reset_at == FIBER_FOREVER && !pipe_out(e)->silent)
@@ -158,4 +212,11 @@ void wires_side_gone(enum sim_side side, bool host)
 		wire_door_gone();
 	else
 		wire_dials_gone();
+}
+
+void wires_host_back(enum sim_side side)
+{
+	for (uint32_t i = 0; i < n_wires; i++)
+		if (!wires[i].end[side].open)
+			wires[i].pipe[!side].silent = wires[i].pipe[side].silent = false;
 }

@@ -24,7 +24,8 @@ void wires_reset(const struct wire_habits *habits);
 uint32_t wires_count(void);
 /* The i-th open connection; all there ever were count. */
 struct wire *wires_get(uint32_t i);
-uint32_t wire_id(const struct wire *w);
+/* Whose it is (promises.h); 0: a stray. */
+uint32_t wire_migration(const struct wire *w);
 bool wire_is_link(const struct wire *w);
 bool wire_open(const struct wire *w);
 /* Open, and neither cut nor silent on both ways. */
@@ -33,6 +34,14 @@ bool wire_carries(const struct wire *w);
 bool wire_open_at(const struct wire *w, enum sim_side side);
 /* For how long nothing has come on a link that a side still has; less `at_door_ns` where the other side has not said a word yet. */
 uint64_t wires_deaf_for(enum sim_side side, uint64_t at_door_ns);
+/* Has a side its link? Else *ret_apart_ns: since when it has none. */
+bool wires_link_of(enum sim_side side, uint64_t *ret_apart_ns);
+/* For how long a link that a side still has has been without sense: the other side's frames do not end where they say. */
+uint64_t wires_garbled_for(enum sim_side side);
+/* How many links a migration has had. */
+uint32_t wires_links_of(uint32_t migration);
+/* For how long the door has borne with a stray. */
+uint64_t wires_stray_for(void);
 /* Both ends are told (RST), what is on its way is lost. */
 void wire_cut(struct wire *w);
 /* Nothing gets through any more and nobody is told; `from`: what that side sends; SIM_WORLD: both. */
@@ -43,8 +52,8 @@ bool wire_is_stray(const struct wire *w);
 void wire_harm(struct wire *w, enum sim_side from, enum wire_harm harm);
 /* The greeting of the next link, or of the next stream. */
 void wire_harm_greeting(bool link, enum wire_harm harm);
-/* A connection that greets and does not belong here. */
-void wire_stray(void);
+/* A connection that greets and does not belong here. Returns whether it may be taken for a source at first, as none is there. */
+bool wire_stray(void);
 /* A link is being dialled; and it will not be answered. */
 bool wire_dialling(void);
 void wire_lose_dials(void);
@@ -54,6 +63,8 @@ void wires_empty_backlog(void);
 bool wire_listening(void);
 /* A process died (its host: nobody is told). */
 void wires_side_gone(enum sim_side side, bool host);
+/* Its host is there again, and knows nothing of its connections. */
+void wires_host_back(enum sim_side side);
 
 short wire_poll(void *conn, short events, uint64_t *until);
 short wire_poll_door(void *door, short events, uint64_t *until);

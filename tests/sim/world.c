@@ -15,8 +15,12 @@
 #include "tests/sim/guest.h"
 #include "tests/sim/heap.h"
 #include "tests/sim/laws.h"
+#include "tests/sim/operator.h"
+#include "tests/sim/outcome.h"
+#include "tests/sim/promises.h"
 #include "tests/sim/race.h"
 #include "tests/sim/system.h"
+#include "tests/sim/talk.h"
 #include "tests/sim/wire.h"
 
 static const uint64_t steps_most = 4000000;
@@ -26,10 +30,8 @@ static bool missed;
 
 /* What the harness knows of an attempt. */
 static struct {
-	bool served;           /* the destination's listener has a later session now; */
-	struct embedder first; /* and this is the one that the guest was for */
-	uint32_t first_wire;
-	uint64_t alone_since, doubt_since;
+	bool served; /* the destination's listener has a later session now */
+	uint64_t alone_since;
 } watch;
 
 /* ---------------------------------------------------------------- what others ask */
@@ -56,26 +58,16 @@ static const char *arrow(enum sim_side side)
 
 void world_given(enum sim_side side, uint32_t type)
 {
+	promises_given(embedders[side].migration, side, type);
 	if (side == SIM_SOURCE && type == MESSAGE_SWITCHOVER)
 		guest_keep_final();
-	if (side == SIM_SOURCE && type == MESSAGE_GO)
-		laws_go_sent();
+	if (type == MESSAGE_RUNNING || type == MESSAGE_DONE)
+		talk_word_given(side);
 }
 
 void world_frame_begins(const struct wire *w, enum sim_side side, uint32_t type)
 {
-	bool ours = wire_id(w) >= watch.first_wire; /* not of an earlier attempt */
-
-	if (ours && side == SIM_DESTINATION && type == MESSAGE_RUNNING)
-		laws_running_sent();
-	if (ours && side == SIM_DESTINATION && type == MESSAGE_NEVER)
-		laws_never_sent();
-	if (ours && side == SIM_DESTINATION && type == MESSAGE_READY)
-		laws_ready_sent();
-	if (ours && side == SIM_SOURCE && type == MESSAGE_SWITCHOVER)
-		laws_switchover_sent();
-	if (ours && side == SIM_SOURCE && type == MESSAGE_CANCEL)
-		laws_cancel_sent();
+	promises_written(wire_migration(w), side, type);
 	faults_at_frame(type, FRAME_BEGINS);
 }
 
@@ -86,20 +78,22 @@ void world_frame_written(enum sim_side side, uint32_t type)
 	faults_at_frame(type, FRAME_WRITTEN);
 }
 
+/* A destination has read an offer: it is of that migration now. */
+static void met(struct embedder *d, uint32_t migration)
+{
+	d->migration = migration;
+	d->knows |= 1u << migration;
+	if (!guest.running[SIM_DESTINATION])
+		guest.lineage[SIM_DESTINATION] = guest.lineage[SIM_SOURCE];
+}
+
 void world_frame_read(const struct wire *w, enum sim_side side, uint32_t type)
 {
-	bool ours = wire_id(w) >= watch.first_wire; /* not of an earlier attempt */
-
 	if (type != MESSAGE_HEARTBEAT)
 		sim_trace("%s: read %s", side == SIM_SOURCE ? "source" : "destination", message_name(type));
-	if (ours && side == SIM_SOURCE && type == MESSAGE_NEVER)
-		laws_never_came();
-	if (ours && side == SIM_SOURCE && type == MESSAGE_RUNNING)
-		laws_running_came();
-	if (ours && side == SIM_DESTINATION && type == MESSAGE_GO)
-		laws_go_came();
-	if (ours && side == SIM_DESTINATION && type == MESSAGE_CANCEL)
-		laws_cancel_came();
+	if (side == SIM_DESTINATION && type == MESSAGE_HELLO)
+		met(&embedders[side], wire_migration(w));
+	promises_read(wire_migration(w), side, type);
 	faults_at_frame(type, FRAME_READ);
 }
 
@@ -113,6 +107,12 @@ void world_batch(enum sim_side side, uint32_t type)
 
 /* ---------------------------------------------------------------- the seed's choices */
 
+static void choose_longer(struct embedder_habits *h)
+{
+	h->param[SLUICE_DEAD_PEER_MS] = h->dead_peer_ms[h->dead_peer_ms[0] < h->dead_peer_ms[1]];
+	h->param[SLUICE_CALLBACK_MS] = h->callback_ms[h->callback_ms[0] < h->callback_ms[1]];
+}
+
 static void choose_habits(void)
 {
 	struct embedder_habits *h = &embedder_habits;
@@ -124,8 +124,15 @@ static void choose_habits(void)
 	h->param[SLUICE_TIMEOUT_MS] = sim_one_in(10) ? sim_spread(10, 5000) : 0;
 	h->param[SLUICE_COMPRESS] = sim_one_in(8) ? SLUICE_COMPRESS_LZ4 : SLUICE_COMPRESS_NONE;
 	h->param[SLUICE_TRACKER] = guest.marks_only ? SLUICE_TRACKER_MARKS : SLUICE_TRACKER_AUTO;
-	h->param[SLUICE_DEAD_PEER_MS] = sim_spread(500, 3000);
-	h->param[SLUICE_CALLBACK_MS] = sim_spread(500, 4000);
+	for (int side = 0; side < 2; side++) {
+		h->dead_peer_ms[side] = sim_spread(500, 3000);
+		h->callback_ms[side] = sim_spread(500, sim_one_in(8) ? 20000 : 4000);
+	}
+	if (sim_one_in(2)) {
+		h->dead_peer_ms[SIM_DESTINATION] = h->dead_peer_ms[SIM_SOURCE];
+		h->callback_ms[SIM_DESTINATION] = h->callback_ms[SIM_SOURCE];
+	}
+	choose_longer(h);
 	h->param[SLUICE_CONNECT_MS] = sim_spread(200, 2000);
 	h->param[SLUICE_MAX_STATE] = 8 << 20;
 	h->param[SLUICE_THROTTLE_MAX] = sim_one_in(4) ? sim_below(100) : 0;
@@ -203,7 +210,9 @@ static void check_progress(void)
 	uint64_t since = faults_healed_at();
 
 	laws_memory_bounded();
-	laws_dead_peers_noticed(embedder_habits.param[SLUICE_DEAD_PEER_MS]);
+	laws_strays_shown_out();
+	outcome_look();
+	laws_dead_peers_noticed(embedder_habits.dead_peer_ms);
 	if (fibers_steps() > steps_most)
 		sim_violation("Law 6: %lu steps and no end: something spins", fibers_steps());
 	disk_check();
@@ -239,109 +248,44 @@ static void serve_again(void)
 {
 	struct embedder *d = &embedders[SIM_DESTINATION];
 
-	if (!d->up && !d->crashed && d->met && !watch.served && embedders[SIM_SOURCE].up && sim_one_in(8)) {
+	if (!d->up && !d->crashed && d->migration && !watch.served && embedders[SIM_SOURCE].up && sim_one_in(8)) {
 		sim_trace("destination: waits for the next guest");
-		watch.first = *d;
-		watch.served = true;
+		watch.served = d->migration == embedders[SIM_SOURCE].migration; /* for another source: as often as it takes */
 		embedder_start(SIM_DESTINATION);
 	}
 }
 
-static const struct embedder *destination_of_attempt(void)
+static void check_end(void)
 {
-	return watch.served ? &watch.first : &embedders[SIM_DESTINATION];
-}
+	const struct embedder *s = &embedders[SIM_SOURCE];
+	bool there = guest.running[SIM_DESTINATION] && guest.lineage[SIM_SOURCE] == guest.lineage[SIM_DESTINATION];
 
-/* ---------------------------------------------------------------- the operator */
-
-static bool decided(const struct embedder *e)
-{
-	return !e->up || e->phase == SLUICE_FAILED || e->phase == SLUICE_CANCELLED;
-}
-
-/* What an operator does who looks at both sides and has waited long enough. A doubt may end and begin again by itself, so only what
- * stays true counts: one side is over for good before the other one is told to run. */
-static void resolve(void)
-{
-	struct embedder *s = &embedders[SIM_SOURCE], *d = &embedders[SIM_DESTINATION];
-	bool gone = watch.served || d->forgot; /* whoever is there now, it is not the session that was to get the guest */
-
-	if (s->doubt && !s->resolved && guest.running[SIM_DESTINATION])
-		s->resolve = 0;
-	else if (s->doubt && !s->resolved && (decided(d) || gone))
-		s->resolve = 1;
-	else if (s->doubt && d->doubt && !d->resolved && sim_one_in(4))
-		embedder_crash(SIM_SOURCE, false);
-	else if (s->doubt && d->doubt && !d->resolved)
-		d->resolve = 0;
-	else if (d->doubt && !d->resolved && guest.running[SIM_SOURCE])
-		d->resolve = 0;
-	else if (d->doubt && !d->resolved && !s->up)
-		d->resolve = 1;
-}
-
-/* Both sides are there and have all they had: nobody is needed, they reach each other again. */
-static bool ends_by_itself(void)
-{
-	const struct embedder *s = &embedders[SIM_SOURCE], *d = &embedders[SIM_DESTINATION];
-
-	return embedder_habits.alone && s->up && d->up && !watch.served && !s->crashed_ever && !d->crashed_ever &&
-	       !s->resume_failed && !d->resume_failed;
-}
-
-static void operate(void)
-{
-	const struct embedder *s = &embedders[SIM_SOURCE], *d = &embedders[SIM_DESTINATION];
-
-	if (ends_by_itself())
-		return;
-	if (!(s->up && s->doubt) && !(d->up && d->doubt)) {
-		watch.doubt_since = 0;
-	} else if (!watch.doubt_since) {
-		watch.doubt_since = sim_now;
-		faults_last_until(sim_now + embedder_habits.patience_ns);
-	} else if (sim_now - watch.doubt_since > embedder_habits.patience_ns) {
-		resolve();
-	}
-}
-
-static void check_end(bool clean)
-{
-	const struct embedder *s = &embedders[SIM_SOURCE], *d = destination_of_attempt();
-	bool excused = s->crashed_ever || embedders[SIM_DESTINATION].crashed_ever || s->resume_failed || d->resume_failed;
-
-	if (guest.running[0] && guest.running[1])
+	if (guest.running[SIM_SOURCE] && there)
 		sim_violation("Law 5: two guests run");
-	if (!guest.running[0] && !guest.running[1] && !excused)
+	if (!guest.running[SIM_SOURCE] && !there && !guest.lost)
 		sim_violation("Law 5: no guest runs and nobody was in doubt");
-	if (laws_go_has_come() && d->phase == SLUICE_FAILED && !d->crashed_ever && !d->may_drop && !d->resume_failed &&
-	    !d->resolved)
-		sim_violation("Law 5: the destination was given the guest and dropped it");
-	if (guest.throttle && !s->crashed_ever)
+	if (guest.throttle && !s->crashed)
 		sim_violation("Law 9: the migration is over and the guest is slowed down by %u %% still", guest.throttle);
 	if (!s->crashed_ever && !s->resume_failed)
 		disk_check_end();
-	if (clean && (s->phase != SLUICE_COMPLETED || d->phase != SLUICE_COMPLETED))
-		sim_violation("Law 9: nothing went wrong, but the source is %s and the destination %s",
-			      sluice_phase_name(s->phase), sluice_phase_name(d->phase));
+	outcome_of_attempt();
 	for (int side = 0; side < 2; side++) {
 		bool listener = embedders[side].listener;
 		uint64_t held = heap_held((enum sim_side)side);
 		if (!embedders[side].crashed_ever && held > (listener ? sizeof(struct sluice_listener) : 0))
 			sim_violation("Law 8: the %s has ended and holds %lu bytes still", side ? "destination" : "source", held);
 	}
-	if (d->phase == SLUICE_COMPLETED && guest.running[SIM_DESTINATION])
+	if (there)
 		laws_all_landed("after completion");
 }
 
-static void attempt(bool clean)
+static void attempt(void)
 {
-	laws_attempt();
 	disk_attempt();
 	faults_last_until(sim_now);
 	memset(&watch, 0, sizeof watch);
-	watch.first_wire = wires_count();
-	embedders[SIM_DESTINATION].forgot = false;
+	operator_reset();
+	outcome_reset();
 	embedder_start(SIM_DESTINATION);
 	embedder_start(SIM_SOURCE);
 	do {
@@ -349,26 +293,17 @@ static void attempt(bool clean)
 		check_progress();
 		serve_again();
 		end_the_lonely();
-		operate();
+		operator_looks();
 	} while (faults_pending() || embedders[SIM_SOURCE].up || embedders[SIM_DESTINATION].up);
-	check_end(clean);
+	check_end();
 }
-
-enum { CALLBACK_CLEAN_MS = 2000 };
 
 static void *harness_body(void *arg)
 {
-	const struct embedder_habits *h = &embedder_habits;
-
 	(void)arg;
-	/* Threads that are frozen at every other step may need half a second for one piece of the dirty log: with a deadline that short,
-	 * failing is right. */
-	bool clean = !faults_planned() && !h->fails && !h->hangs && !h->log_fails && !h->never_continues &&
-		     !(disk_there() && h->param[SLUICE_DRAIN_FAIL] == SLUICE_DRAIN_FAILS) && !h->param[SLUICE_TIMEOUT_MS] &&
-		     h->param[SLUICE_CALLBACK_MS] >= CALLBACK_CLEAN_MS;
-	attempt(clean);
+	attempt();
 	missed = goal_missed();
-	if (!missed && guest.running[SIM_SOURCE] && !embedders[SIM_SOURCE].crashed && sim_one_in(2)) {
+	if (!missed && guest.running[SIM_SOURCE] && !guest.running[SIM_DESTINATION] && sim_one_in(2)) {
 		sim_trace("once more, with nothing in the way");
 		faults_none();
 		embedder_hold_lock(SIM_SOURCE, 0);
@@ -379,10 +314,12 @@ static void *harness_body(void *arg)
 		embedder_habits.param[SLUICE_TIMEOUT_MS] = 0;
 		embedder_habits.param[SLUICE_DRAIN_FAIL] = SLUICE_DRAIN_RETRY;
 		disk_heals();
-		embedder_habits.param[SLUICE_CALLBACK_MS] += CALLBACK_CLEAN_MS;
+		for (int side = 0; side < 2; side++)
+			embedder_habits.callback_ms[side] += OUTCOME_CALLBACK_MS;
+		choose_longer(&embedder_habits);
 		embedder_habits.used = true;
 		embedders[SIM_DESTINATION].crashed = embedders[SIM_DESTINATION].host_gone = false;
-		attempt(true);
+		attempt();
 	}
 	fibers_stop();
 }
@@ -399,7 +336,8 @@ static bool run_once(uint64_t seed, uint64_t chance)
 	choose_pace(seed);
 	faults_plan(seed);
 	guest_prepare_destination(embedder_habits.used);
-	laws_reset();
+	promises_reset();
+	talk_reset();
 	memset(embedders, 0, sizeof embedders);
 	embedder_hold_lock(SIM_SOURCE, 0);
 	sim_trace("seed %lu: %u pages in %u regions, %lu streams, %s, %u faults", seed, guest.pages, guest.regions,

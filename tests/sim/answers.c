@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* answers.c: see answers.h. */
+#include "tests/sim/answers.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "tests/sim/coverage.h"
+#include "tests/sim/disk.h"
+#include "tests/sim/faults.h"
+#include "tests/sim/fiber.h"
+#include "tests/sim/guest.h"
+#include "tests/sim/promises.h"
+
+static const char *const requests[] = { "", "incoming", "pause", "save", "release", "load", "acquire", "resume" };
+static unsigned char state_data[GUEST_STATE];
+
+void answers_given_up(struct embedder *e, struct answer *a)
+{
+	if (a->due && a->hangs)
+		coverage_met_request(e->side, &a->asked_at, FAULT_CALLBACK_HANGS);
+	a->due = false;
+}
+
+void answers_asked(struct embedder *e, enum sluice_request r)
+{
+	struct answer *a = &e->answers[r];
+
+	if (a->due)
+		sim_violation("%s is asked for %s twice", embedder_names[e->side], requests[r]);
+	*a = (struct answer){ .due = true, .at = sim_now, .asked_at = coverage_asked_at[e->side] };
+	enum fault fault = faults_of_request(e->side);
+	if (fault == FAULT_CALLBACK_FAILS || (embedder_habits.fails && sim_one_in(embedder_habits.fails)))
+		a->code = -EIO;
+	if (fault == FAULT_CALLBACK_HANGS || (embedder_habits.hangs && sim_one_in(embedder_habits.hangs)))
+		a->at += embedder_habits.slow_ns + sim_spread(SIM_MS, 3 * embedder_habits.param[SLUICE_CALLBACK_MS] * SIM_MS) +
+			 (sim_one_in(4) ? 8 * SIM_S : 0);
+	else if (!sim_one_in(3))
+		a->at += sim_spread(US, embedder_habits.slow_ns);
+	if (a->code && e->side == SIM_DESTINATION && r >= SLUICE_ACQUIRE)
+		e->may_drop = true;
+	a->hangs = a->at > sim_now + embedder_habits.slow_ns;
+	if (r == SLUICE_INCOMING_GUEST && guest.running[SIM_DESTINATION]) /* one is here already */
+		a->code = -EEXIST;
+	faults_last_until(a->at);
+	sim_trace("%s is asked: %s%s", embedder_names[e->side], requests[r], a->code ? " (will fail)" : "");
+	if (r == SLUICE_RESUME) /* whatever else was under way is given up */
+		for (int i = 1; i < SLUICE_RESUME; i++)
+			answers_given_up(e, &e->answers[i]);
+	if (a->at == sim_now)
+		answers_give(e, r);
+}
+
+static void save_sections(struct embedder *e)
+{
+	guest.final_stamp++;
+	memset(state_data, (int)(guest.final_stamp & 0xff), embedder_habits.section_bytes);
+	guest.final_sections = embedder_habits.sections ? (uint32_t)sim_below(embedder_habits.sections + 1) : 0;
+	for (uint32_t i = 0; i < guest.final_sections; i++) {
+		char name[16];
+		snprintf(name, sizeof name, "dev%u", i);
+		guest.final_length[i] = (uint32_t)sim_below(embedder_habits.section_bytes + 1);
+		struct sluice_section section = {
+			.name = name, .version = i, .data = state_data, .length = guest.final_length[i]
+		};
+		if (sluice_save_section(e->session, &section))
+			sim_violation("a section of %u bytes is refused", guest.final_length[i]);
+	}
+	/* Saving a device may write its rings. */
+	for (uint64_t n = sim_below(3); n; n--)
+		guest_write(true);
+}
+
+/* At most one side holds the disks of a guest. */
+static void take_disks(enum sim_side side)
+{
+	if (guest.disks[!side] && guest.lineage[0] == guest.lineage[1])
+		sim_violation("Law 5: the %s takes the disks while the other side holds them", embedder_names[side]);
+	guest.disks[side] = true;
+}
+
+static void runs(struct embedder *e)
+{
+	if (e->side == SIM_SOURCE) {
+		take_disks(e->side); /* back */
+		e->did = 0;
+		guest.lost = false;
+	} else {
+		e->ran = e->migration;
+	}
+	promises_guest_runs(e->side);
+	if (e->side == SIM_SOURCE)
+		disk_resumed();
+	guest.running[e->side] = true;
+	sim_trace("%s: the guest runs", embedder_names[e->side]);
+}
+
+int answers_take_effect(struct embedder *e, enum sluice_request r, int code)
+{
+	switch (r) {
+	case SLUICE_PAUSE:
+		while (guest.writing)
+			fiber_sleep(US);
+		if (!code) {
+			guest.running[SIM_SOURCE] = false;
+			e->pauses++;
+			disk_stopped();
+			sim_trace("source: the guest stands still");
+		}
+		break;
+	case SLUICE_SAVE:
+		disk_saved();
+		if (!code)
+			save_sections(e);
+		break;
+	case SLUICE_RESUME:
+		e->resume_failed = code;
+		guest.lost |= code && (e->side == SIM_SOURCE || e->resolved);
+		if (!code)
+			runs(e);
+		else if (e->side == SIM_DESTINATION) /* before it says so: the source is told at once that it may run */
+			guest.disks[SIM_DESTINATION] = false;
+		break;
+	case SLUICE_RELEASE: guest.disks[SIM_SOURCE] &= code != 0; break;
+	case SLUICE_ACQUIRE:
+		if (!code)
+			take_disks(SIM_DESTINATION);
+		else if (e->resolved) /* no disks, no guest: its operator is told */
+			e->resume_failed = guest.lost = true;
+		break;
+	default: break;
+	}
+	return code;
+}
+
+void answers_give(struct embedder *e, enum sluice_request r)
+{
+	struct answer *a = &e->answers[r];
+	int code = answers_take_effect(e, r, a->code);
+	e->did |= code || r == SLUICE_RESUME ? 0 : 1u << r;
+
+	if (!a->due) /* given up meanwhile */
+		return;
+	if (code)
+		coverage_met_request(e->side, &a->asked_at, FAULT_CALLBACK_FAILS);
+	answers_given_up(e, a);
+	sim_trace("%s says done: %s %d", embedder_names[e->side], requests[r], code);
+	if (sluice_done(e->session, r, code))
+		sim_violation("%s: done of %s is not taken", embedder_names[e->side], requests[r]);
+}

@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* plan.c: what goes wrong in a seed that has no goal of its own (goal.h). */
+#include "core/decide/message.h"
+#include "tests/sim/faults.h"
+#include "tests/sim/goal.h"
+#include "tests/sim/race.h"
+
+enum { PLANNED = 4 };
+
+static void plan_any(uint64_t fault)
+{
+	/* The handoff's messages are where most can be lost. */
+	static const uint8_t types[] = { MESSAGE_HELLO,      MESSAGE_WELCOME,    MESSAGE_STREAMS_UP, MESSAGE_LANDED,
+					 MESSAGE_SWITCHOVER, MESSAGE_SWITCHOVER, MESSAGE_READY,      MESSAGE_READY,
+					 MESSAGE_GO,         MESSAGE_GO,         MESSAGE_RUNNING,    MESSAGE_RUNNING,
+					 MESSAGE_NEVER,      MESSAGE_DONE,       MESSAGE_CANCEL,     MESSAGE_HEARTBEAT,
+					 MESSAGE_BYE,        MESSAGE_EMBEDDER };
+	struct plan p = { .fault = (enum fault)fault, .side = (enum sim_side)sim_below(2), .nth = 1 };
+
+	if (sim_one_in(4)) {
+		p.at = sim_now + sim_spread(10 * US, 1000 * SIM_MS);
+	} else if (sim_one_in(2)) {
+		p.when = AT_FRAME;
+		p.type = FAULTS_BATCH;
+		p.nth = (uint32_t)sim_spread(1, 256);
+	} else {
+		p.when = AT_FRAME;
+		p.type = types[sim_below(sizeof types)];
+		p.stage = sim_below(3);
+		if (p.type == MESSAGE_LANDED || p.type == MESSAGE_HEARTBEAT || p.type == MESSAGE_EMBEDDER)
+			p.nth += (uint32_t)sim_below(8);
+	}
+	faults_add(&p);
+}
+
+/* A wire that lets go of one link after the other, where words are lost that count. */
+static void plan_bad_wire(void)
+{
+	static const uint8_t kinds_of_loss[] = { FAULT_CUT_LINK, FAULT_CUT_LINK, FAULT_CUT_ALL, FAULT_SILENT_LINK };
+	static const uint8_t types[] = {
+		MESSAGE_READY, MESSAGE_GO, MESSAGE_RUNNING, MESSAGE_ANSWER, MESSAGE_ANSWER, MESSAGE_NEVER
+	};
+
+	for (uint32_t n = 2 + (uint32_t)sim_below(3); n; n--) {
+		struct plan p = { .fault = (enum fault)kinds_of_loss[sim_below(sizeof kinds_of_loss)],
+				  .side = (enum sim_side)sim_below(2),
+				  .when = AT_FRAME,
+				  .type = types[sim_below(sizeof types)],
+				  .stage = sim_below(3),
+				  .nth = 1 + (uint32_t)sim_below(2) };
+		faults_add(&p);
+	}
+}
+
+void faults_plan(uint64_t seed)
+{
+	faults_none();
+	if (race_is(seed)) {
+		race_plan();
+		return;
+	}
+	if (goal_plan(seed))
+		return;
+	if (sim_one_in(12)) {
+		plan_bad_wire();
+		return;
+	}
+	uint32_t n = sim_one_in(6) ? 0 : 1 + (uint32_t)sim_below(sim_one_in(2) ? PLANNED : 1);
+	bool strays = sim_one_in(8); /* and nothing else */
+	for (uint32_t i = 0; i < n; i++)
+		plan_any(strays ? FAULT_STRAY : sim_one_in(8) ? FAULT_DAMAGE_STREAM : sim_below(FAULT_CALLBACK_FAILS));
+}

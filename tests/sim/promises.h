@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* promises.h: who has promised what to whom, by migration: what each side's deciding code gave to its link, what was written, what was
+ * read; and the laws about these words (Laws 5 and 9). A migration is one session of the source; what a destination does belongs to the
+ * migration whose offer it has read, and what is said on a connection to whose connection that is. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "core/sluice.h"
+#include "tests/sim/sim.h"
+
+enum { PROMISES_MIGRATIONS = 32 };
+
+void promises_reset(void);
+/* The source begins another one. Returns its number, from 1. */
+uint32_t promises_begin(void);
+/* A word's way; type: enum message_type. */
+void promises_given(uint32_t migration, enum sim_side by, uint32_t type);
+void promises_written(uint32_t migration, enum sim_side by, uint32_t type);
+void promises_read(uint32_t migration, enum sim_side by, uint32_t type);
+bool promises_was_given(uint32_t migration, enum sim_side by, uint32_t type);
+bool promises_was_written(uint32_t migration, enum sim_side by, uint32_t type);
+bool promises_was_read(uint32_t migration, enum sim_side by, uint32_t type);
+/* A side's guest is about to run; what a side tells its embedder. */
+void promises_guest_runs(enum sim_side side);
+void promises_phase(enum sim_side side, enum sluice_phase phase);
