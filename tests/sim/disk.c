@@ -53,6 +53,14 @@ void disk_make(void)
 	disk.loop_ns = sim_one_in(4) ? sim_spread(SIM_MS, 400 * SIM_MS) : 0;
 }
 
+void disk_must_be_slow(void)
+{
+	disk.there = true;
+	disk.wanted = QUEUE;
+	disk.takes_ns = 60 * SIM_MS;
+	disk.knows_stuck = false;
+}
+
 bool disk_there(void)
 {
 	return disk.there;

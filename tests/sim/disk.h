@@ -9,6 +9,8 @@
 /* One of the seed's choice, or none. */
 void disk_make(void);
 bool disk_there(void);
+/* So that a window lasts. */
+void disk_must_be_slow(void);
 /* A window that is long enough for it, ms. */
 uint64_t disk_window_ms(void);
 /* Nothing is the matter with it any more. */

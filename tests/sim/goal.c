@@ -4,10 +4,12 @@
 #include "tests/sim/goal.h"
 
 #include "tests/sim/coverage.h"
+#include "tests/sim/disk.h"
 #include "tests/sim/embedder.h"
 #include "tests/sim/faults.h"
 #include "tests/sim/fiber.h"
 #include "tests/sim/guest.h"
+#include "tests/sim/pipe.h"
 
 enum { ANY = MESSAGE_TYPES };
 
@@ -263,8 +265,14 @@ bool goal_plan(uint64_t seed)
 		embedder_habits.param[SLUICE_DOWNTIME_LIMIT_MS] = 1;
 		guest_write_much();
 	}
-	if (c.phase == SLUICE_DRAINING && fault_harm(c.fault)) /* rounds go on meanwhile, and it is early */
-		guest_write_much();
+	if (c.phase == SLUICE_DRAINING) {
+		disk_must_be_slow();
+		embedder_habits.param[SLUICE_DRAIN_WINDOW_MS] |= 512;
+		if (fault_harm(c.fault)) /* rounds go on meanwhile, and it is early: what landed is not yet known */
+			guest_write_much();
+		if (c.message == MESSAGE_STREAMS_UP)
+			wire_habits_now.latency_ns = 5 * SIM_MS;
+	}
 	embedder_habits.param[SLUICE_REMEMBER_MS] |= 1024;
 	embedder_habits.never_continues =
 		c.phase == SLUICE_PRE_SWITCHOVER && (c.message == MESSAGE_CANCEL || fault_harm(c.fault) || of_request(c.fault));
