@@ -51,7 +51,7 @@ static void must(int good, const char *what)
 		err(1, "%s", what);
 }
 
-/* ---- the vCPU: its thread alone calls KVM_RUN; who wants it out clears `wanted` first, then kicks */
+/* ---- the vCPU: its thread alone calls KVM_RUN, without the lock; who wants it out clears `wanted` first, then kicks */
 
 static void on_kick(int number)
 {
@@ -80,7 +80,6 @@ static void *vcpu_body(void *arg)
 	return arg;
 }
 
-/* The lock is held for a few instructions only, never over KVM_RUN. */
 static void want(int run, int pausing)
 {
 	pthread_mutex_lock(&v.lock);
@@ -233,7 +232,8 @@ int main(void)
 	memcpy(v.ram + PAGE, code, (size_t)(code_end - code));
 	put_registers();
 	want(1, 0);
-	usleep(200000);
+	while (!*(volatile uint32_t *)(v.ram + RAM - PAGE)) /* it has been all around */
+		usleep(1000);
 	must(read(fds[0], uri, sizeof(uri) - 1) > 0, "the destination's address");
 	must(!sluice_create(&ops, NULL, &v.session) && !add_ram(), "session");
 	struct sluice_kvm_slot slot = { .slot = 0, .size = RAM, .region = 0 };
