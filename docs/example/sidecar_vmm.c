@@ -158,21 +158,18 @@ static void orphaned(void)
 
 static void *connection_body(void *arg)
 {
-	int fd = (int)(intptr_t)arg, is_loop = 0;
+	int fd = (int)(intptr_t)arg;
 	struct ask a;
 	while (recv(fd, &a, sizeof(a), 0) >= (ssize_t)offsetof(struct ask, state)) {
 		struct rights rights = { { CMSG_LEN(sizeof(v.fds)), SOL_SOCKET, SCM_RIGHTS }, { v.fds[0], v.fds[1] } };
 		struct iovec io = { &a, sizeof(a) };
 		struct msghdr m = { .msg_iov = &io, .msg_iovlen = 1, .msg_control = &rights };
-		is_loop |= a.op != LOG && a.op != FETCH && a.op != CLEAR;
 		m.msg_controllen = a.op == MEMORY ? sizeof(rights) : 0;
 		a.error = obey(&a) ? -EIO : 0;
 		if (sendmsg(fd, &m, MSG_NOSIGNAL) < 0)
 			break;
 	}
 	close(fd);
-	if (is_loop)
-		orphaned();
 	return NULL;
 }
 
@@ -214,7 +211,6 @@ int main(int argc, char **argv)
 {
 	struct sockaddr_un at = { .sun_family = AF_UNIX };
 	int door = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
-	pthread_t thread;
 	setlinebuf(stdout);
 	make_vm();
 	if (argc > 2)
@@ -222,7 +218,13 @@ int main(int argc, char **argv)
 	strncpy(at.sun_path, argc > 1 ? argv[1] : "", sizeof(at.sun_path) - 1);
 	must(!bind(door, (void *)&at, sizeof(at)) && !listen(door, 4), "the socket");
 	puts("ready");
-	for (int fd; (fd = accept(door, NULL, NULL)) >= 0;)
-		must(!pthread_create(&thread, NULL, connection_body, (void *)(intptr_t)fd), "a thread");
-	return 1;
+	/* One sidecar at a time: the next one's first word comes after the last one's last. */
+	for (pthread_t threads[2];; orphaned()) {
+		for (int i = 0; i < 2; i++) {
+			intptr_t fd = accept(door, NULL, NULL);
+			must(fd >= 0 && !pthread_create(&threads[i], NULL, connection_body, (void *)fd), "a sidecar");
+		}
+		for (int i = 0; i < 2; i++)
+			pthread_join(threads[i], NULL);
+	}
 }

@@ -71,9 +71,10 @@ class Program:
 
 def ask(at, *ops):
     """Be a sidecar that says these and is gone."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as s:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as s, socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as log:
         s.settimeout(PATIENCE_S)
         s.connect(at)
+        log.connect(at)
         for op in ops:
             s.send(ASK.pack(op, 0, 0, 0))
             answer = s.recv(4096)
