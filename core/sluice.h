@@ -193,8 +193,8 @@ struct sluice_ops {
 	int (*io_depth)(void *opaque, uint32_t requests);
 	int (*drain_try)(void *opaque);
 
-	/* Dirty log of the embedder (a VMM's KVM slots, say), used with SLUICE_TRACKER_LOG. Thread: sync; under the big lock
-	 * if needs_lock says so (stop: thread control, likewise). Return 0 or negative errno.
+	/* Dirty log of the embedder (a VMM's KVM slots, say), used with SLUICE_TRACKER_LOG. Thread: sync, or for stop control; under the
+	 * big lock if needs_lock says so. Return 0 or negative errno. stop may come after the phase that ends a session, never after ENDED.
 	 * start: from now on note writes; memory counts as wholly dirty at this moment.
 	 * fetch: `bits` has one bit a page of [first, first + pages), zeroed before; set those written since their last clear.
 	 * clear: re-arm exactly the pages whose bit is set. Both get multiples of 64 pages except at a region's end. */

@@ -192,7 +192,7 @@ static void sync_all(struct sluice *s)
 static void untrack(struct sluice *s)
 {
 	atomic_store_explicit(&s->tracking, false, memory_order_release);
-	sync_stop(s);
+	sync_leave(s); /* not joined: KVM may take as long as its vCPUs let it to stop tracking */
 	struct pool *pool = atomic_load_explicit(&s->pool, memory_order_relaxed);
 	if (pool)
 		pool_stop(pool);
@@ -530,6 +530,7 @@ static void *body(void *arg)
 	struct receivers *receivers = atomic_load_explicit(&s->receivers, memory_order_relaxed);
 	if (receivers)
 		receivers_stop(receivers);
+	sync_stop(s);
 	stats_renew(s);
 	if (s->listener && s->welcome.epoch) {
 		const struct destination *d = &s->decide.destination;

@@ -171,11 +171,17 @@ void sync_order(struct sluice *s, enum sync_order order)
 	bell_ring(&s->sync.bell);
 }
 
-void sync_stop(struct sluice *s)
+void sync_leave(struct sluice *s)
 {
 	struct sync *y = &s->sync;
 	atomic_store_explicit(&y->stop, true, memory_order_release);
 	bell_ring(&y->bell);
+}
+
+void sync_stop(struct sluice *s)
+{
+	struct sync *y = &s->sync;
+	sync_leave(s);
 	if (y->started)
 		pthread_join(y->thread, NULL);
 	y->started = false;

@@ -32,5 +32,7 @@ int sync_start(struct sluice *s);
 void sync_order(struct sluice *s, enum sync_order order);
 /* A sender's cursor is at `word`. */
 void sync_cursor(struct sluice *s, uint64_t word);
-/* Stop tracking and the thread. Joins: at most one piece of work. */
+/* Have the thread stop tracking and leave. Does not wait: stopping KVM's log waits for every vCPU to come out of KVM. */
+void sync_leave(struct sluice *s);
+/* The same, and wait until it has. */
 void sync_stop(struct sluice *s);

@@ -3,12 +3,14 @@
  * lines whose loop dispatches both ends. */
 #include <errno.h>
 #include <poll.h>
+#include <semaphore.h>
 #include <sluice.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <time.h>
 
 #include "tests/unit/harness.h"
 #include "tests/unit/proxy.h"
@@ -20,9 +22,10 @@ struct side {
 	unsigned char *memory;
 	const struct sluice_section *sections; /* as load got them */
 	size_t n_sections;
-	bool running, ended, lazy; /* lazy: answers load only when told */
-	int pause_error, load_error, acquire_error;
-	uint32_t depth, in_flight; /* of its disk, where it has one */
+	bool running, ended, lazy;     /* lazy: answers load only when told */
+	int errors[SLUICE_RESUME + 1]; /* what requests are answered with */
+	unsigned slow_ms;              /* that each callback takes */
+	uint32_t depth, in_flight;     /* of its disk, where it has one */
 	unsigned tries, windows, paused_busy;
 	int depth_error;
 	unsigned pauses, resumes, rounds, doubts;
@@ -51,6 +54,15 @@ static void on_event(void *opaque, const struct sluice_event *event)
 	}
 }
 
+static void done(struct side *side, enum sluice_request request, int error)
+{
+	struct pollfd none = { .fd = -1 };
+
+	if (side->slow_ms)
+		poll(&none, 1, (int)side->slow_ms);
+	sluice_done(side->session, request, error ? error : side->errors[request]);
+}
+
 static int add_memory(struct side *side)
 {
 	struct sluice_region region = {
@@ -69,7 +81,7 @@ static void on_incoming(void *opaque, const struct sluice_offer *offers, size_t 
 
 	if (!fits)
 		sluice_refuse_because(side->session, "not what the test offers");
-	sluice_done(side->session, SLUICE_INCOMING_GUEST, fits ? add_memory(side) : -EINVAL);
+	done(side, SLUICE_INCOMING_GUEST, fits ? add_memory(side) : -EINVAL);
 }
 
 static void on_pause(void *opaque)
@@ -77,8 +89,8 @@ static void on_pause(void *opaque)
 	struct side *side = opaque;
 
 	side->pauses++;
-	side->running = side->pause_error;
-	sluice_done(side->session, SLUICE_PAUSE, side->pause_error);
+	side->running = side->errors[SLUICE_PAUSE];
+	done(side, SLUICE_PAUSE, 0);
 }
 
 static void on_resume(void *opaque)
@@ -86,8 +98,8 @@ static void on_resume(void *opaque)
 	struct side *side = opaque;
 
 	side->resumes++;
-	side->running = true;
-	sluice_done(side->session, SLUICE_RESUME, 0);
+	side->running = !side->errors[SLUICE_RESUME];
+	done(side, SLUICE_RESUME, 0);
 }
 
 static void on_save(void *opaque)
@@ -97,7 +109,7 @@ static void on_save(void *opaque)
 	int error = sluice_save_section(side->session, &section);
 
 	error = error ? error : sluice_save_section(side->session, &empty);
-	sluice_done(side->session, SLUICE_SAVE, error);
+	done(side, SLUICE_SAVE, error);
 }
 
 static void on_load(void *opaque, const struct sluice_section *sections, size_t n)
@@ -107,14 +119,17 @@ static void on_load(void *opaque, const struct sluice_section *sections, size_t 
 	side->sections = sections;
 	side->n_sections = n;
 	if (!side->lazy)
-		sluice_done(side->session, SLUICE_LOAD, side->load_error);
+		done(side, SLUICE_LOAD, 0);
 }
 
 static void on_acquire(void *opaque)
 {
-	struct side *side = opaque;
+	done(opaque, SLUICE_ACQUIRE, 0);
+}
 
-	sluice_done(side->session, SLUICE_ACQUIRE, side->acquire_error);
+static void on_release(void *opaque)
+{
+	done(opaque, SLUICE_RELEASE, 0);
 }
 
 static const struct sluice_ops ops = {
@@ -125,6 +140,7 @@ static const struct sluice_ops ops = {
 	.resume = on_resume,
 	.save = on_save,
 	.load = on_load,
+	.release = on_release,
 	.acquire = on_acquire,
 };
 
@@ -363,22 +379,76 @@ static void sections_outlive_dispatch(void)
 
 static void callbacks_that_fail(void)
 {
-	for (int which = 0; which < 2; which++) {
+	static const struct {
+		enum sluice_request request;
+		bool here; /* at the source */
+		const char *says;
+	} cases[] = {
+		{ SLUICE_PAUSE, true, "the source's pause callback failed: Input/output error" },
+		{ SLUICE_SAVE, true, "the source's save callback failed: Input/output error" },
+		{ SLUICE_RELEASE, true, "the source's release callback failed: Input/output error" },
+		{ SLUICE_INCOMING_GUEST, false, "the destination's incoming callback failed: Input/output error" },
+		{ SLUICE_LOAD, false, "the destination's load callback failed: Input/output error" },
+		{ SLUICE_ACQUIRE, false, "the destination's acquire callback failed: Input/output error" },
+		{ SLUICE_RESUME, false, "the destination's resume callback failed: Input/output error" },
+	};
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
 		struct pair p;
 		struct sluice_error error;
 
 		pair_start(&p);
-		p.source.pause_error = which ? 0 : -EIO;
-		p.destination.load_error = which ? -EIO : 0;
+		(cases[i].here ? &p.source : &p.destination)->errors[cases[i].request] = -EIO;
 		start(&p);
 		CU_ASSERT(loop(&p, both_ended));
 		/* Failing costs nothing: the guest runs on where it was. */
 		CU_ASSERT_EQUAL(p.source.last, SLUICE_FAILED);
+		CU_ASSERT_EQUAL(p.destination.last, SLUICE_FAILED);
 		CU_ASSERT(p.source.running && !p.destination.running);
 		sluice_get_error(p.source.session, &error);
-		CU_ASSERT(error.code < 0 && strlen(error.text) > 10 && !strchr(error.text, '\n'));
+		CU_ASSERT(error.code < 0 && strstr(error.text, cases[i].says) && !strchr(error.text, '\n'));
 		pair_stop(&p);
 	}
+}
+
+/* Each of seven callbacks takes three times what a peer may be silent for, and blocks its side's loop meanwhile: nobody is declared
+ * dead, and the migration gets through. */
+static void slow_callbacks_are_not_death(void)
+{
+	struct pair p;
+
+	pair_start(&p);
+	CU_ASSERT_EQUAL(sluice_set(p.source.session, SLUICE_DEAD_PEER_MS, 500), 0);
+	CU_ASSERT_EQUAL(sluice_set(p.source.session, SLUICE_DOWNTIME_LIMIT_MS, 60000), 0);
+	p.source.slow_ms = p.destination.slow_ms = 1600;
+	start(&p);
+	CU_ASSERT(loop(&p, both_completed));
+	CU_ASSERT(!p.source.running && p.destination.running);
+	CU_ASSERT_EQUAL(p.source.pauses, 1);
+	CU_ASSERT_EQUAL(p.source.doubts + p.destination.doubts, 0);
+	CU_ASSERT_EQUAL(memcmp(p.source.memory, p.destination.memory, BYTES), 0);
+	CU_ASSERT_EQUAL(sluice_close(p.source.session), 0);
+	pair_stop(&p);
+}
+
+/* One that takes longer than it may has failed, and says which. */
+static void a_callback_that_never_answers(void)
+{
+	struct sluice_error error;
+	struct pair p;
+
+	pair_start(&p);
+	p.destination.lazy = true;
+	CU_ASSERT_EQUAL(sluice_set(p.destination.session, SLUICE_CALLBACK_MS, 700), 0);
+	start(&p);
+	CU_ASSERT_FATAL(loop(&p, loading));
+	CU_ASSERT(loop(&p, source_ended));
+	CU_ASSERT_EQUAL(p.source.last, SLUICE_FAILED);
+	CU_ASSERT(p.source.running && !p.destination.running);
+	sluice_get_error(p.source.session, &error);
+	CU_ASSERT(strstr(error.text, "waited too long for the embedder to load device state") != NULL);
+	sluice_done(p.destination.session, SLUICE_LOAD, 0); /* too late, and harmless */
+	pair_stop(&p);
 }
 
 static void cancels(void)
@@ -395,6 +465,67 @@ static void cancels(void)
 	CU_ASSERT_EQUAL(p.destination.last, SLUICE_CANCELLED);
 	CU_ASSERT(p.source.running && !p.destination.running);
 	pair_stop(&p);
+}
+
+/* A log that takes its time to stop, as KVM does where it waits for busy vCPUs: once it held up all that cancelling has to say. */
+static struct {
+	sem_t go_on;
+	_Atomic bool stopped, in_time;
+} slow_log;
+
+static int slow_log_fetch(void *opaque, uint32_t region, uint64_t first, uint64_t pages, uint64_t *bits)
+{
+	(void)opaque, (void)region, (void)first, (void)pages, (void)bits;
+	return 0;
+}
+
+static int slow_log_clear(void *opaque, uint32_t region, uint64_t first, uint64_t pages, const uint64_t *bits)
+{
+	(void)opaque, (void)region, (void)first, (void)pages, (void)bits;
+	return 0;
+}
+
+static void slow_log_stop(void *opaque)
+{
+	struct timespec until;
+
+	(void)opaque;
+	clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_sec += PATIENCE_MS / 2000;
+	slow_log.in_time = !sem_timedwait(&slow_log.go_on, &until);
+	slow_log.stopped = true;
+}
+
+static bool cancelled(const struct pair *p)
+{
+	return p->source.last == SLUICE_CANCELLED && p->destination.last == SLUICE_CANCELLED;
+}
+
+static void a_log_slow_to_stop_holds_nobody_up(void)
+{
+	struct sluice_ops slow = ops;
+	struct pair p;
+
+	slow.dirty_log_fetch = slow_log_fetch;
+	slow.dirty_log_clear = slow_log_clear;
+	slow.dirty_log_stop = slow_log_stop;
+	sem_init(&slow_log.go_on, 0, 0);
+	pair_start(&p);
+	CU_ASSERT_EQUAL(sluice_destroy(p.source.session), 0);
+	CU_ASSERT_EQUAL_FATAL(sluice_create(&slow, &p.source, &p.source.session), 0);
+	CU_ASSERT_EQUAL_FATAL(add_memory(&p.source), 0);
+	CU_ASSERT_EQUAL(sluice_set(p.source.session, SLUICE_BANDWIDTH, 64 << 10), 0);
+	CU_ASSERT_EQUAL(sluice_set_cookie(p.source.session, "cookie", 6), 0);
+	start(&p);
+	CU_ASSERT_FATAL(loop(&p, active));
+	CU_ASSERT_EQUAL(sluice_cancel(p.source.session), 0);
+	CU_ASSERT(loop(&p, cancelled));
+	CU_ASSERT(!slow_log.stopped && !p.source.ended);
+	sem_post(&slow_log.go_on);
+	CU_ASSERT(loop(&p, both_ended));
+	CU_ASSERT(slow_log.stopped && slow_log.in_time);
+	pair_stop(&p);
+	sem_destroy(&slow_log.go_on);
 }
 
 /* Written behind every tracker's back and marked after that; given back by the guest. */
@@ -513,7 +644,7 @@ static void a_cut_link_heals(void)
 		struct pair p;
 
 		pair_start_apart(&p, &cases[i].cut, 1, 1500);
-		p.destination.acquire_error = cases[i].cut.at == MESSAGE_NEVER ? -EIO : 0;
+		p.destination.errors[SLUICE_ACQUIRE] = cases[i].cut.at == MESSAGE_NEVER ? -EIO : 0;
 		if (cases[i].cut.at == MESSAGE_CANCEL) {
 			p.destination.lazy = true;
 			CU_ASSERT_FATAL(loop(&p, loading));
@@ -635,7 +766,7 @@ static void asks_the_next_session(void)
 		const struct proxy_cut at_last = { never ? MESSAGE_NEVER : MESSAGE_RUNNING, true };
 
 		pair_start_apart(&p, &at_last, 1, 3600000);
-		p.destination.acquire_error = never ? -EIO : 0;
+		p.destination.errors[SLUICE_ACQUIRE] = never ? -EIO : 0;
 		nobody_comes_through_anew(&p);
 		CU_ASSERT_FATAL(loop(&p, never ? destination_failed : source_in_doubt_only));
 		CU_ASSERT_EQUAL(sluice_close(p.destination.session), 0);
@@ -709,5 +840,6 @@ static void close_and_resolve_have_their_time(void)
 }
 
 SUITE("session", TEST(migrates), TEST(drains), TEST(drain_that_fails), TEST(sections_outlive_dispatch), TEST(callbacks_that_fail),
-      TEST(cancels), TEST(marks_and_discards_count), TEST(close_and_resolve_have_their_time), TEST(a_cut_link_heals),
-      TEST(cut_again_and_again), TEST(operators_end_it), TEST(asks_the_next_session))
+      TEST(slow_callbacks_are_not_death), TEST(a_callback_that_never_answers), TEST(cancels),
+      TEST(a_log_slow_to_stop_holds_nobody_up), TEST(marks_and_discards_count), TEST(close_and_resolve_have_their_time),
+      TEST(a_cut_link_heals), TEST(cut_again_and_again), TEST(operators_end_it), TEST(asks_the_next_session))
