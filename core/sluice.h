@@ -375,6 +375,12 @@ SLUICE_API int sluice_dispatch(struct sluice *session);
 /* A request is done: error 0 or a negative errno. Any thread. -EINVAL: it was not asked for. */
 SLUICE_API int sluice_done(struct sluice *session, enum sluice_request request, int error);
 
+/* For how long the guest has stood still, in ns: since SLUICE_PAUSE was done, at whichever side, until SLUICE_RESUME was done here, or until now.
+ * So `resume` learns by how much the guest's clocks are behind, and what has to be told of it to whom. The destination
+ * has it from the source, with half a round trip of the link for the way; no clock of the two hosts need agree. 0: it was not stopped.
+ * Any thread. */
+SLUICE_API uint64_t sluice_stopped_ns(struct sluice *session);
+
 /* Between `save` and its done: add a section. `data` is borrowed until the phase is completed, failed, cancelled or again active.
  * -ENOSPC: too many or longer than the destination takes; -EINVAL: no name, name taken, not saving. */
 SLUICE_API int sluice_save_section(struct sluice *session, const struct sluice_section *section);

@@ -47,7 +47,7 @@ struct destination {
 	size_t n_sections;
 	double cpu_before_s;
 	uint64_t tables_before;
-	_Atomic uint64_t first_beat_ns;
+	_Atomic uint64_t first_beat_ns, stopped_ns;
 };
 
 /* ---------------------------------------------------------------- memory */
@@ -176,6 +176,7 @@ static void fill_report(struct destination *destination, struct report *report)
 	memset(report, 0, sizeof(*report));
 	os_host_id(report->host);
 	report->first_beat_ns = atomic_load(&destination->first_beat_ns);
+	report->stopped_ns = atomic_load(&destination->stopped_ns);
 }
 
 static int send_report(struct destination *destination, const struct report *report)
@@ -203,6 +204,7 @@ static void resumed(void *opaque, uint64_t ns)
 {
 	struct destination *destination = opaque;
 
+	atomic_store(&destination->stopped_ns, sluice_stopped_ns(destination->end.session));
 	atomic_store(&destination->first_beat_ns, ns);
 	sluice_done(destination->end.session, SLUICE_RESUME, 0);
 	worker_ask(&destination->end.worker, tell_running, destination);
@@ -212,7 +214,12 @@ static void resume(void *opaque)
 {
 	struct destination *destination = opaque;
 
-	guest_resume(destination->guest, resumed, destination);
+	int error = guest_advance_clocks(destination->guest, sluice_stopped_ns(destination->end.session));
+
+	if (error)
+		sluice_done(destination->end.session, SLUICE_RESUME, error);
+	else
+		guest_resume(destination->guest, resumed, destination);
 }
 
 static void on_resume(void *opaque)
@@ -289,6 +296,8 @@ static void receive(struct destination *destination)
 	guest_look(destination->guest, &running);
 	result->run_on_pages_per_s = (double)(running.pages_written - first.pages_written) / (double)(os_now_ns() - now) * OS_S;
 	result->guest_checked = guest_check(destination->guest);
+	result->has_clocks = guest_clocks(destination->guest, &result->clocks);
+	result->stopped_ms = (double)atomic_load(&destination->stopped_ns) * 1e-6;
 	guest_look(destination->guest, &view);
 	error = loop_run(destination->loop, verify_arrived, tell_busy, destination, &destination->cancel);
 	if (error) {
@@ -313,6 +322,8 @@ static void receive(struct destination *destination)
 	report.gap_ns = running.gap_ns;
 	report.vcpu_gap_ns = running.vcpu_gap_ns;
 	report.guest_checked = result->guest_checked;
+	report.has_clocks = result->has_clocks;
+	report.clocks = result->clocks;
 	report.pages_written = view.pages_written;
 	report.sluice_bytes = result->sluice_bytes;
 	report.page_tables_bytes = result->page_tables_bytes;
@@ -350,6 +361,7 @@ static void begin_result(struct destination *destination)
 	destination->guest = NULL;
 	memset(destination->cookie, 0, sizeof(destination->cookie)); /* a first touch would be paid for under the big lock */
 	atomic_store(&destination->first_beat_ns, 0);
+	atomic_store(&destination->stopped_ns, 0);
 	destination->tables_before = os_page_table_bytes();
 }
 

@@ -150,6 +150,16 @@ void guest_look(const struct guest *guest, struct guest_view *ret)
 	guest->kind->look(guest, ret);
 }
 
+int guest_advance_clocks(struct guest *guest, uint64_t stopped_ns)
+{
+	return guest->kind->advance_clocks ? guest->kind->advance_clocks(guest, stopped_ns) : 0;
+}
+
+bool guest_clocks(const struct guest *guest, struct guest_clocks *ret)
+{
+	return guest->kind->clocks && guest->kind->clocks(guest, ret);
+}
+
 void guest_reset_gap(struct guest *guest)
 {
 	guest->kind->reset_gap(guest);

@@ -18,6 +18,8 @@ struct guest_kind {
 	void (*mark_for)(struct guest *guest, struct sluice *session);
 	void (*look)(const struct guest *guest, struct guest_view *ret);
 	void (*reset_gap)(struct guest *guest);
+	int (*advance_clocks)(struct guest *guest, uint64_t stopped_ns);
+	bool (*clocks)(const struct guest *guest, struct guest_clocks *ret);
 	int (*save)(const struct guest *guest, struct guest_state *ret_state);
 	int (*load)(struct guest *guest, const struct sluice_section *sections, size_t n, char error[SETTINGS_ERROR]);
 

@@ -82,18 +82,28 @@ static json_t *ran_json(const struct result *r)
 	return list;
 }
 
+/* By how much the guest's clocks are wrong; two hosts' clocks cannot tell. */
+static json_t *clock_errors_json(const struct result *r)
+{
+	if (!r->has_clocks || !r->one_clock)
+		return json_null();
+	return json_pack("{s:f, s:f}", "kvmclock", (double)r->clocks.kvmclock_ns * 1e-6, "tsc", (double)r->clocks.tsc_ns * 1e-6);
+}
+
 static json_t *guest_json(const struct result *r)
 {
-	json_t *json = json_pack("{s:f, s:o, s:b, s:I, s:i, s:o, s:o}", "gap_ms", r->gap_ms, "switchover_gap_ms",
-				 seconds_json(r->switchover_gap_ms), "one_clock", (int)r->one_clock, "pages_written",
-				 (json_int_t)r->pages_written, "throttle_max_percent", (int)r->stats.throttle_max_percent,
-				 "run_on_pages_per_s", seconds_json(r->run_on_pages_per_s), "ran_ns", ran_json(r));
+	json_t *json = json_pack("{s:f, s:o, s:f, s:b, s:I, s:i, s:o, s:o}", "gap_ms", r->gap_ms, "switchover_gap_ms",
+				 seconds_json(r->switchover_gap_ms), "stopped_ms", r->stopped_ms, "one_clock", (int)r->one_clock,
+				 "pages_written", (json_int_t)r->pages_written, "throttle_max_percent",
+				 (int)r->stats.throttle_max_percent, "run_on_pages_per_s", seconds_json(r->run_on_pages_per_s),
+				 "ran_ns", ran_json(r));
 
 	if (!r->settings || r->settings->type != GUEST_KVM)
 		return json;
 	json_object_set_new(json, "vcpu_gap_ms", json_real(r->vcpu_gap_ms));
 	json_object_set_new(json, "rings_full", json_integer((json_int_t)r->rings_full));
 	json_object_set_new(json, "checked_pages", json_integer((json_int_t)r->guest_checked));
+	json_object_set_new(json, "clock_errors_ms", clock_errors_json(r));
 	return json;
 }
 

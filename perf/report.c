@@ -12,14 +12,16 @@ static const char *const kinds[] = { "running", "busy", "result", NULL };
 
 char *report_encode(const struct report *r)
 {
-	json_t *json = json_pack("{s:s, s:s, s:I, s:s, s:I, s:I, s:I, s:s, s:f, s:I, s:I, s:I, s:I, s:I, s:I, s:f}", "kind",
-				 kinds[r->kind], "host", r->host, "first_beat_ns", (json_int_t)r->first_beat_ns, "verify",
-				 verify_names[r->verify.status], "mismatches", (json_int_t)r->verify.mismatches, "pages",
-				 (json_int_t)r->verify.pages, "first_page", (json_int_t)r->verify.first_page, "first",
-				 r->verify.first, "cpu_s", r->cpu_s, "gap_ns", (json_int_t)r->gap_ns, "pages_written",
-				 (json_int_t)r->pages_written, "sluice_bytes", (json_int_t)r->sluice_bytes, "page_tables_bytes",
-				 (json_int_t)r->page_tables_bytes, "vcpu_gap_ns", (json_int_t)r->vcpu_gap_ns, "guest_checked",
-				 (json_int_t)r->guest_checked, "run_on_pages_per_s", r->run_on_pages_per_s);
+	json_t *json = json_pack(
+		"{s:s, s:s, s:I, s:s, s:I, s:I, s:I, s:s, s:f, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:I, s:b, s:I, s:I}", "kind",
+		kinds[r->kind], "host", r->host, "first_beat_ns", (json_int_t)r->first_beat_ns, "verify",
+		verify_names[r->verify.status], "mismatches", (json_int_t)r->verify.mismatches, "pages",
+		(json_int_t)r->verify.pages, "first_page", (json_int_t)r->verify.first_page, "first", r->verify.first, "cpu_s",
+		r->cpu_s, "gap_ns", (json_int_t)r->gap_ns, "pages_written", (json_int_t)r->pages_written, "sluice_bytes",
+		(json_int_t)r->sluice_bytes, "page_tables_bytes", (json_int_t)r->page_tables_bytes, "vcpu_gap_ns",
+		(json_int_t)r->vcpu_gap_ns, "guest_checked", (json_int_t)r->guest_checked, "run_on_pages_per_s",
+		r->run_on_pages_per_s, "stopped_ns", (json_int_t)r->stopped_ns, "has_clocks", (int)r->has_clocks, "kvmclock_ns",
+		(json_int_t)r->clocks.kvmclock_ns, "tsc_ns", (json_int_t)r->clocks.tsc_ns);
 	char *text = json ? json_dumps(json, JSON_COMPACT) : NULL;
 
 	json_decref(json);
@@ -41,16 +43,18 @@ int report_decode(const void *data, size_t length, struct report *ret)
 	json_error_t why;
 	json_t *json = json_loadb(data, length, JSON_REJECT_DUPLICATES, &why);
 	const char *kind, *host, *verify, *first;
-	json_int_t beat, mismatches, pages, first_page, gap, written, own, tables, vcpu_gap, checked;
-	int kind_index = -1, status = -1, result = -EBADMSG;
+	json_int_t beat, mismatches, pages, first_page, gap, written, own, tables, vcpu_gap, checked, stopped, kvmclock, tsc;
+	int kind_index = -1, status = -1, has_clocks = 0, result = -EBADMSG;
 
 	memset(ret, 0, sizeof(*ret));
 	if (json &&
-	    !json_unpack(json, "{s:s, s:s, s:I, s:s, s:I, s:I, s:I, s:s, s:F, s:I, s:I, s:I, s:I, s:I, s:I, s:F}", "kind", &kind,
-			 "host", &host, "first_beat_ns", &beat, "verify", &verify, "mismatches", &mismatches, "pages", &pages,
-			 "first_page", &first_page, "first", &first, "cpu_s", &ret->cpu_s, "gap_ns", &gap, "pages_written",
-			 &written, "sluice_bytes", &own, "page_tables_bytes", &tables, "vcpu_gap_ns", &vcpu_gap, "guest_checked",
-			 &checked, "run_on_pages_per_s", &ret->run_on_pages_per_s)) {
+	    !json_unpack(json,
+			 "{s:s, s:s, s:I, s:s, s:I, s:I, s:I, s:s, s:F, s:I, s:I, s:I, s:I, s:I, s:I, s:F, s:I, s:b, s:I, s:I}",
+			 "kind", &kind, "host", &host, "first_beat_ns", &beat, "verify", &verify, "mismatches", &mismatches,
+			 "pages", &pages, "first_page", &first_page, "first", &first, "cpu_s", &ret->cpu_s, "gap_ns", &gap,
+			 "pages_written", &written, "sluice_bytes", &own, "page_tables_bytes", &tables, "vcpu_gap_ns", &vcpu_gap,
+			 "guest_checked", &checked, "run_on_pages_per_s", &ret->run_on_pages_per_s, "stopped_ns", &stopped,
+			 "has_clocks", &has_clocks, "kvmclock_ns", &kvmclock, "tsc_ns", &tsc)) {
 		kind_index = settings_find(kinds, kind);
 		for (int i = 0; i <= VERIFY_MISMATCH; i++) {
 			if (!strcmp(verify_names[i], verify))
@@ -58,9 +62,12 @@ int report_decode(const void *data, size_t length, struct report *ret)
 		}
 	}
 	if (kind_index >= 0 && status >= 0 && beat >= 0 && mismatches >= 0 && pages >= 0 && first_page >= 0 && gap >= 0 &&
-	    written >= 0 && own >= 0 && tables >= 0 && vcpu_gap >= 0 && checked >= 0) {
+	    written >= 0 && own >= 0 && tables >= 0 && vcpu_gap >= 0 && checked >= 0 && stopped >= 0) {
 		ret->kind = (enum report_kind)kind_index;
 		ret->first_beat_ns = (uint64_t)beat;
+		ret->stopped_ns = (uint64_t)stopped;
+		ret->has_clocks = has_clocks;
+		ret->clocks = (struct guest_clocks){ kvmclock, tsc };
 		ret->verify = (struct verify_result){ .status = (enum verify_status)status,
 						      .mismatches = (uint64_t)mismatches,
 						      .pages = (uint64_t)pages,

@@ -3,8 +3,10 @@
 #ifndef PERF_REPORT_H
 #define PERF_REPORT_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
+#include "perf/guest.h"
 #include "perf/os.h"
 #include "perf/verify.h"
 
@@ -18,6 +20,9 @@ struct report {
 	enum report_kind kind;
 	char host[OS_HOST_ID];
 	uint64_t first_beat_ns; /* by the destination's CLOCK_MONOTONIC */
+	uint64_t stopped_ns;    /* that the guest stood still for, as the library there says at its first heartbeat */
+	bool has_clocks;
+	struct guest_clocks clocks; /* a virtual machine's, by the destination's clock */
 	struct verify_result verify;
 	double cpu_s, run_on_pages_per_s;
 	uint64_t gap_ns, vcpu_gap_ns, guest_checked; /* the latter two: 0: a process guest */

@@ -39,7 +39,10 @@ struct result {
 
 	double cpu_source_s, cpu_destination_s; /* negative: not known */
 	double gap_ms, switchover_gap_ms;       /* switchover: negative: there was none */
-	double vcpu_gap_ms;                     /* KVM guest: of the vCPU that was silent for longest */
+	double stopped_ms; /* that the guest stood still for, as its destination was told; 0: it arrived nowhere */
+	bool has_clocks;   /* clocks, a virtual machine's, are worth something if one_clock */
+	struct guest_clocks clocks;
+	double vcpu_gap_ms;                    /* KVM guest: of the vCPU that was silent for longest */
 	double run_on_pages_per_s;             /* that the guest wrote once it was over, where it then ran; negative: not known */
 	bool one_clock;                        /* the switchover's gap was measured by one clock */
 	uint64_t rings_full;                   /* KVM guest: times that a dirty ring was */

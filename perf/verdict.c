@@ -22,6 +22,9 @@ static void take_result(struct migration *migration, const struct report *report
 	if ((double)report->vcpu_gap_ns * 1e-6 > result->vcpu_gap_ms)
 		result->vcpu_gap_ms = (double)report->vcpu_gap_ns * 1e-6;
 	result->guest_checked = report->guest_checked;
+	result->stopped_ms = (double)report->stopped_ns * 1e-6;
+	result->has_clocks = report->has_clocks;
+	result->clocks = report->clocks;
 	result->run_on_pages_per_s = report->run_on_pages_per_s;
 }
 

@@ -315,7 +315,7 @@ static void put_payload(struct walk *w, const struct message *m)
 	case MESSAGE_RUNNING:
 	case MESSAGE_DONE:
 		put32(w, m->u.handoff.attempt);
-		put64(w, m->u.handoff.clock_ns);
+		put64(w, m->u.handoff.ns);
 		break;
 	case MESSAGE_EMBEDDER:
 		put32(w, m->u.embedder.length);
@@ -375,7 +375,7 @@ static void get_payload(struct walk *w, struct message *m)
 	case MESSAGE_RUNNING:
 	case MESSAGE_DONE:
 		m->u.handoff.attempt = get32(w);
-		m->u.handoff.clock_ns = get64(w);
+		m->u.handoff.ns = get64(w);
 		break;
 	case MESSAGE_EMBEDDER:
 		m->u.embedder.length = get_count(w, SLUICE_MESSAGE_MAX);

@@ -117,8 +117,8 @@ struct message {
 		} switchover;
 		struct {
 			uint32_t attempt;
-			uint64_t clock_ns;
-		} handoff; /* READY, GO, RUNNING, DONE */
+			uint64_t ns; /* own clock; GO: for how long the guest has stood still */
+		} handoff;           /* READY, GO, RUNNING, DONE */
 		/* to a later link: what holds from here on */
 		struct {
 			uint32_t epoch;

@@ -87,7 +87,7 @@ static void send(struct sluice *s, const struct action *a)
 	case MESSAGE_BYE: break;
 	default:
 		m->u.handoff.attempt = attempt;
-		m->u.handoff.clock_ns = now_ns();
+		m->u.handoff.ns = m->type == MESSAGE_GO ? sluice_stopped_ns(s) : now_ns();
 		break;
 	}
 	int rc = link_send(s, m);
@@ -370,8 +370,11 @@ static void check_message(struct sluice *s, struct input *in, char text[SLUICE_E
 			return;
 		*s->hello = m->u.hello;
 		in->code = offer_check(s->hello, &s->welcome, &s->lz4, text);
+	} else if (s->side == SIDE_DESTINATION && m->type == MESSAGE_GO) {
+		stopped_there(s, m->u.handoff.ns, in->now_ns);
 	} else if (s->side == SIDE_DESTINATION && m->type == MESSAGE_SWITCHOVER &&
 		   s->decide.destination.state == DESTINATION_ACTIVE) {
+		stopped_there(s, 0, in->now_ns); /* at least so long, should an operator have to say GO */
 		int rc = state_in_expect(&s->state_in, m->u.switchover.round, m->u.switchover.n, m->u.switchover.sections, text);
 		in->code = rc < 0 ? rc : 0;
 		if (rc == 1) {

@@ -135,6 +135,7 @@ static void heartbeat(struct sluice *s, const struct message *m, uint64_t now)
 	struct link *link = &s->link;
 	link->peer_clock_ns = m->u.heartbeat.clock_ns;
 	link->peer_heard_ns = now;
+	stopped_round_trip(s, m->u.heartbeat.echo_ns, m->u.heartbeat.held_ns, now);
 	pthread_mutex_lock(&link->lock);
 	if (m->u.heartbeat.delivered <= link->embedder_sent)
 		link->embedder_delivered = m->u.heartbeat.delivered;

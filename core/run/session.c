@@ -474,6 +474,8 @@ int sluice_done(struct sluice *s, enum sluice_request request, int error)
 		return -EINVAL;
 	if (error > 0 || error < -4095)
 		error = -EINVAL;
+	if (!error && (request == SLUICE_PAUSE || request == SLUICE_RESUME))
+		stopped_done(s, request);
 	struct input in = { .type = INPUT_DONE, .now_ns = now_ns(), .request = request, .code = error, .stream = -1 };
 	inbox_post(&s->inbox, &in);
 	return 0;

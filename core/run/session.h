@@ -18,6 +18,7 @@
 #include "core/run/link.h"
 #include "core/run/outbox.h"
 #include "core/run/state.h"
+#include "core/run/stopped.h"
 #include "core/run/sync.h"
 #include "core/run/tombstones.h"
 #include "core/sluice.h"
@@ -75,6 +76,7 @@ struct sluice {
 	_Atomic uint32_t phase;        /* for the dump */
 	_Atomic uint32_t throttle;     /* percent that ops.throttle is to be told */
 	_Atomic uint32_t io_depth;     /* requests that ops.io_depth is to be told */
+	struct stopped stopped;
 
 	/* Owned by the control thread. */
 	union {

@@ -46,6 +46,8 @@ struct vcpu {
 	uint32_t granted_now;   /* then */
 	uint32_t batch;         /* most that is granted at once, for a beat every half millisecond */
 	uint32_t parked_for;
+	uint64_t tsc, tsc_stood_ns, tsc_host_ns; /* as it was saved: see state.c */
+	uint32_t tsc_khz;
 	uint64_t check_next, check_until_ns; /* next group or page to be checked; items: all were */
 	struct kvm_regs at_rest_registers;   /* of the last time it parked while QUIET */
 
@@ -67,7 +69,8 @@ struct machine {
 	void (*parked)(void *opaque);
 	void *parked_opaque;
 	bool checking;
-	struct sluice *tracked_by; /* whose trackers empty full rings */
+	uint64_t clock, clock_stood_ns, clock_host_ns; /* kvmclock as it was saved: likewise */
+	struct sluice *tracked_by;                     /* whose trackers empty full rings */
 
 	_Atomic uint32_t word;    /* store-release by who changes it, pairs with load-acquire by vCPU threads */
 	_Atomic uint32_t running; /* vCPUs not parked; the last decrement (acq_rel) sees all they did */
@@ -104,6 +107,8 @@ void vcpu_kick(struct vcpu *vcpu);
 /* state.c: what the guest's state is made of. The machine must stand still. */
 int machine_save(const struct guest *guest, struct guest_state *ret_state);
 int machine_load(struct guest *guest, const struct sluice_section *sections, size_t n, char error[SETTINGS_ERROR]);
+int machine_advance_clocks(struct guest *guest, uint64_t stopped_ns);
+bool machine_clocks(const struct guest *guest, struct guest_clocks *ret);
 /* What a vCPU begins with, and whether registers that the guest never touches are still what they were then. */
 int machine_reset_vcpu(struct vcpu *vcpu);
 bool machine_registers_kept(const struct vcpu *vcpu);

@@ -5,6 +5,12 @@
  * peer sends is checked for its size; whether registers make sense is KVM's to judge, and what the guest is allowed with them
  * is no more than what any guest is.
  *
+ * Clocks. A guest that was stopped and runs on at the source finds that its clocks, KVM's and the TSC, have gone on meanwhile; so they have for one that
+ * arrived elsewhere. Each is saved with for how long the guest had stood still when it was read; the library says for how long it has when
+ * it is about to run, and what lies between is added. A TSC is written only then, once: KVM takes a value within a second of what it expects for
+ * an attempt to have vCPUs agree, and ignores what it says. That is also what makes them agree here. (The other choice, clocks that stand
+ * still with the guest, leaves it with a time of day that is late until somebody sets it.)
+ *
  * The guest's code uses general registers only. So that the others are seen to travel, each vCPU begins with numbers of its own in
  * its SSE registers and in one model-specific register, and verification looks whether they are still there.
  */
@@ -15,10 +21,11 @@
 #include <sys/ioctl.h>
 
 #include "perf/kvm/machine.h"
+#include "perf/os.h"
 
-#define MACHINE_VERSION 1
+#define MACHINE_VERSION 2
 #define SERIAL_VERSION 1
-#define VCPU_VERSION 1
+#define VCPU_VERSION 2
 #define MSRS 16u
 #define XMM_WORDS 32u /* 16 SSE registers of two */
 
@@ -47,6 +54,7 @@ struct wire_machine {
 	uint64_t seed, beats, wrong;
 	uint32_t vcpus, cpuids;
 	struct kvm_clock_data clock;
+	uint64_t stood_ns, host_ns; /* when the clock was read: since the guest stopped, and by the host's CLOCK_MONOTONIC */
 	struct kvm_cpuid_entry2 cpuid[VM_CPUID];
 };
 
@@ -59,7 +67,8 @@ struct wire_vcpu {
 	struct kvm_vcpu_events events;
 	struct kvm_debugregs debugregs;
 	struct kvm_mp_state mp_state;
-	uint32_t msrs;
+	uint64_t stood_ns, host_ns; /* when the TSC was read */
+	uint32_t tsc_khz, msrs;
 	struct kvm_msr_entry msr[MSRS];
 };
 
@@ -172,9 +181,14 @@ bool machine_registers_kept(const struct vcpu *vcpu)
 
 /* ---------------------------------------------------------------- saving */
 
+static uint64_t stopped_at(const struct machine *machine)
+{
+	return machine->base.run[machine->base.runs - 1].to_ns;
+}
+
 static int save_vcpu(const struct vcpu *vcpu, struct wire_vcpu *to)
 {
-	int fd = vcpu->fd;
+	int fd = vcpu->fd, khz = ioctl(fd, KVM_GET_TSC_KHZ);
 
 	to->granted = atomic_load(&vcpu->granted);
 	if (ioctl(fd, KVM_GET_REGS, &to->regs) || ioctl(fd, KVM_GET_SREGS, &to->sregs) || ioctl(fd, KVM_GET_XSAVE, to->xsave) ||
@@ -186,7 +200,11 @@ static int save_vcpu(const struct vcpu *vcpu, struct wire_vcpu *to)
 
 		if (one_msr(fd, KVM_GET_MSRS, &msr))
 			to->msr[to->msrs++] = msr;
+		if (msrs[i] == MSR_TSC)
+			to->host_ns = os_now_ns();
 	}
+	to->stood_ns = to->host_ns - stopped_at(vcpu->machine);
+	to->tsc_khz = khz > 0 ? (uint32_t)khz : 0;
 	return 0;
 }
 
@@ -212,6 +230,8 @@ int machine_save(const struct guest *guest, struct guest_state *ret_state)
 	memcpy(wire->machine.cpuid, vm_cpuid(&machine->vm)->entries, sizeof(wire->machine.cpuid));
 	if (ioctl(machine->vm.fd, KVM_GET_CLOCK, &wire->machine.clock))
 		error = -errno;
+	wire->machine.host_ns = os_now_ns();
+	wire->machine.stood_ns = wire->machine.host_ns - stopped_at(machine);
 	wire->serial = machine->serial.state;
 	*section++ = (struct sluice_section){ "machine", MACHINE_VERSION, &wire->machine, sizeof(wire->machine) };
 	*section++ = (struct sluice_section){ "serial", SERIAL_VERSION, &wire->serial, sizeof(wire->serial) };
@@ -247,6 +267,9 @@ static const char *load_machine(struct machine *machine, const struct wire_machi
 	}
 	if (ioctl(machine->vm.fd, KVM_SET_CLOCK, &clock))
 		return "this host's KVM refuses the guest's clock";
+	machine->clock = from->clock.clock;
+	machine->clock_stood_ns = from->stood_ns;
+	machine->clock_host_ns = from->host_ns;
 	atomic_store(&machine->beats, from->beats);
 	atomic_store(&machine->wrong, from->wrong);
 	return NULL;
@@ -258,6 +281,12 @@ static const char *load_vcpu(struct vcpu *vcpu, const struct wire_vcpu *from)
 
 	if (from->msrs > MSRS)
 		return "section vcpu is damaged";
+	if (from->tsc_khz && (uint32_t)ioctl(fd, KVM_GET_TSC_KHZ) != from->tsc_khz &&
+	    ioctl(fd, KVM_SET_TSC_KHZ, (unsigned long)from->tsc_khz))
+		return "this host's CPU has no TSC of the guest's frequency: migrate to a host with the same kind of CPU";
+	vcpu->tsc_khz = from->tsc_khz;
+	vcpu->tsc_stood_ns = from->stood_ns;
+	vcpu->tsc_host_ns = from->host_ns;
 	if (ioctl(fd, KVM_SET_SREGS, &from->sregs) || ioctl(fd, KVM_SET_REGS, &from->regs) ||
 	    ioctl(fd, KVM_SET_XCRS, &from->xcrs) || ioctl(fd, KVM_SET_XSAVE, from->xsave) ||
 	    ioctl(fd, KVM_SET_DEBUGREGS, &from->debugregs) || ioctl(fd, KVM_SET_VCPU_EVENTS, &from->events) ||
@@ -266,11 +295,58 @@ static const char *load_vcpu(struct vcpu *vcpu, const struct wire_vcpu *from)
 	for (uint32_t i = 0; i < from->msrs; i++) {
 		struct kvm_msr_entry msr = from->msr[i];
 
-		if (!one_msr(fd, KVM_SET_MSRS, &msr))
+		if (msr.index == MSR_TSC)
+			vcpu->tsc = msr.data;
+		else if (!one_msr(fd, KVM_SET_MSRS, &msr))
 			return "this host's KVM refuses one of a vCPU's model-specific registers";
 	}
 	atomic_store(&vcpu->granted, from->granted);
 	return NULL;
+}
+
+/* ---------------------------------------------------------------- clocks */
+
+static uint64_t more(uint64_t stopped_ns, uint64_t stood_ns)
+{
+	return stopped_ns > stood_ns ? stopped_ns - stood_ns : 0;
+}
+
+static uint64_t cycles(const struct vcpu *vcpu, uint64_t ns)
+{
+	return (uint64_t)((__uint128_t)ns * vcpu->tsc_khz / 1000000);
+}
+
+int machine_advance_clocks(struct guest *guest, uint64_t stopped_ns)
+{
+	struct machine *machine = machine_of(guest);
+	struct kvm_clock_data clock = { .clock = machine->clock + more(stopped_ns, machine->clock_stood_ns) };
+
+	for (uint32_t i = 0; i < machine->vcpus; i++) {
+		const struct vcpu *vcpu = &machine->vcpu[i];
+		struct kvm_msr_entry tsc = { .index = MSR_TSC,
+					     .data = vcpu->tsc + cycles(vcpu, more(stopped_ns, vcpu->tsc_stood_ns)) };
+
+		if (!one_msr(vcpu->fd, KVM_SET_MSRS, &tsc))
+			return -ENOTSUP;
+	}
+	return ioctl(machine->vm.fd, KVM_SET_CLOCK, &clock) ? -errno : 0; /* behind the TSC, which it counts by */
+}
+
+bool machine_clocks(const struct guest *guest, struct guest_clocks *ret)
+{
+	const struct machine *machine = machine_of(guest);
+	const struct vcpu *vcpu = &machine->vcpu[machine->vcpus - 1];
+	struct kvm_msr_entry tsc = { .index = MSR_TSC };
+	struct kvm_clock_data clock = { 0 };
+
+	if (!machine->clock_host_ns || !vcpu->tsc_khz || ioctl(machine->vm.fd, KVM_GET_CLOCK, &clock))
+		return false;
+	ret->kvmclock_ns = (int64_t)(clock.clock - machine->clock) - (int64_t)(os_now_ns() - machine->clock_host_ns);
+	if (!one_msr(vcpu->fd, KVM_GET_MSRS, &tsc))
+		return false;
+	ret->tsc_ns = (int64_t)((__uint128_t)(tsc.data - vcpu->tsc) * 1000000 / vcpu->tsc_khz) -
+		      (int64_t)(os_now_ns() - vcpu->tsc_host_ns);
+	return true;
 }
 
 /* Which vCPU a section is of, -1: none of ours. */

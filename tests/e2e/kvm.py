@@ -27,6 +27,12 @@ def case(*args):
     if "1T" in args:
         checks.check(guest["pages_written"] > 0, f"{label}: the guest wrote nothing", guest)
         checks.check(guest["throttle_max_percent"] == 0, f"{label}: throttled unasked", guest)
+    # How long it stood still is what the destination was told when it resumed the guest; the guest's clocks have gone on meanwhile.
+    held = float(args[args.index("--hold") + 1]) if "--hold" in args else 0
+    checks.check(held <= guest["stopped_ms"] <= guest["switchover_gap_ms"] + 1, f"{label}: how long it stood still", guest)
+    if not SANITIZED:
+        errors = guest["clock_errors_ms"]
+        checks.check(errors and max(map(abs, errors.values())) < 20, f"{label}: the guest's clocks are wrong", guest)
     return result.json
 
 
@@ -38,6 +44,10 @@ for i, tracker in enumerate(trackers):
         for j, pattern in enumerate(patterns):
             if (i + j) % (4 if SHORT else 2) == (vcpus == 4):
                 case("-m", "48M", "--tracker", tracker, "--vcpus", vcpus, "--pattern", pattern, *FULL)
+
+# Stopped for long, by somebody's wish: its clocks have not stood still.
+for vcpus in (1, 4):
+    case("-m", "32M", "--vcpus", vcpus, "--hold", "600", "--dirty-rate", "1M")
 
 # Without being asked: KVM's log. Paced as asked.
 j = case("-m", "64M", "--dirty-rate", "20M")

@@ -248,7 +248,7 @@ SCHEMA = {
     "throughput_bytes_per_s": NUMBER,
     "rounds": [{"n": NUMBER, "ms": NUMBER, "pages": NUMBER, "dirty_pages": NUMBER, "sync_ms": NUMBER}],
     "cpu": {"source_s": NUMBER, "destination_s": NUMBER},
-    "guest": {"gap_ms": NUMBER, "pages_written": NUMBER, "throttle_max_percent": NUMBER},
+    "guest": {"gap_ms": NUMBER, "stopped_ms": NUMBER, "pages_written": NUMBER, "throttle_max_percent": NUMBER},
     "big_lock": {"held_us": HIST, "waited_us": HIST, "late_us": HIST},
     "sync": {"ms": HIST},
     "steps_ms": HIST,

@@ -99,7 +99,7 @@ static void fill(struct message *m, enum message_type type, bool most)
 	case MESSAGE_RUNNING:
 	case MESSAGE_DONE:
 		m->u.handoff.attempt = UINT32_MAX;
-		m->u.handoff.clock_ns = UINT64_MAX;
+		m->u.handoff.ns = UINT64_MAX;
 		break;
 	case MESSAGE_ANSWER:
 		m->u.answer.epoch = most ? UINT32_MAX : 2;

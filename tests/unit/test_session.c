@@ -12,6 +12,7 @@
 #include <sys/mman.h>
 #include <time.h>
 
+#include "streams/wait.h"
 #include "tests/unit/harness.h"
 #include "tests/unit/proxy.h"
 
@@ -22,10 +23,11 @@ struct side {
 	unsigned char *memory;
 	const struct sluice_section *sections; /* as load got them */
 	size_t n_sections;
-	bool running, ended, lazy;     /* lazy: answers load only when told */
-	int errors[SLUICE_RESUME + 1]; /* what requests are answered with */
-	unsigned slow_ms;              /* that each callback takes */
-	uint32_t depth, in_flight;     /* of its disk, where it has one */
+	bool running, ended, lazy;                  /* lazy: answers load only when told */
+	int errors[SLUICE_RESUME + 1];              /* what requests are answered with */
+	unsigned slow_ms;                           /* that each callback takes */
+	uint64_t paused_ns, resumed_ns, stopped_ns; /* the last as sluice says when it resumes */
+	uint32_t depth, in_flight;                  /* of its disk, where it has one */
 	unsigned tries, windows, paused_busy;
 	int depth_error;
 	unsigned pauses, resumes, rounds, doubts;
@@ -91,6 +93,7 @@ static void on_pause(void *opaque)
 	side->pauses++;
 	side->running = side->errors[SLUICE_PAUSE];
 	done(side, SLUICE_PAUSE, 0);
+	side->paused_ns = now_ns();
 }
 
 static void on_resume(void *opaque)
@@ -99,6 +102,8 @@ static void on_resume(void *opaque)
 
 	side->resumes++;
 	side->running = !side->errors[SLUICE_RESUME];
+	side->stopped_ns = sluice_stopped_ns(side->session);
+	side->resumed_ns = now_ns();
 	done(side, SLUICE_RESUME, 0);
 }
 
@@ -429,6 +434,33 @@ static void slow_callbacks_are_not_death(void)
 	CU_ASSERT_EQUAL(memcmp(p.source.memory, p.destination.memory, BYTES), 0);
 	CU_ASSERT_EQUAL(sluice_close(p.source.session), 0);
 	pair_stop(&p);
+}
+
+/* The destination is told for how long the guest stood still, at both sides; so is a source that resumes it. */
+static void the_clock_jump_is_told(void)
+{
+	enum { SLOW_MS = 100, SLACK_MS = 60 };
+	struct pair p;
+
+	for (int fails = 0; fails < 2; fails++) {
+		pair_start(&p);
+		CU_ASSERT_EQUAL(sluice_set(p.source.session, SLUICE_DOWNTIME_LIMIT_MS, 60000), 0);
+		CU_ASSERT_EQUAL(sluice_stopped_ns(p.source.session) + sluice_stopped_ns(p.destination.session), 0);
+		p.source.slow_ms = p.destination.slow_ms = SLOW_MS;
+		p.destination.errors[SLUICE_LOAD] = fails ? -EIO : 0;
+		start(&p);
+		CU_ASSERT(fails ? loop(&p, both_ended) : loop(&p, both_completed));
+		struct side *runs = fails ? &p.source : &p.destination;
+		double stood_ms = (double)(runs->resumed_ns - p.source.paused_ns) * 1e-6;
+		double told_ms = (double)runs->stopped_ns * 1e-6;
+		CU_ASSERT(stood_ms >= (fails ? 2 : 4) * SLOW_MS); /* save, load; release, acquire */
+		CU_ASSERT(told_ms > stood_ms - SLACK_MS && told_ms < stood_ms + SLACK_MS);
+		/* It does not stand still any more. */
+		uint64_t all = sluice_stopped_ns(runs->session);
+		CU_ASSERT(all >= runs->stopped_ns && sluice_stopped_ns(runs->session) == all);
+		sluice_close(p.source.session);
+		pair_stop(&p);
+	}
 }
 
 /* One that takes longer than it may has failed, and says which. */
@@ -840,6 +872,6 @@ static void close_and_resolve_have_their_time(void)
 }
 
 SUITE("session", TEST(migrates), TEST(drains), TEST(drain_that_fails), TEST(sections_outlive_dispatch), TEST(callbacks_that_fail),
-      TEST(slow_callbacks_are_not_death), TEST(a_callback_that_never_answers), TEST(cancels),
+      TEST(slow_callbacks_are_not_death), TEST(a_callback_that_never_answers), TEST(the_clock_jump_is_told), TEST(cancels),
       TEST(a_log_slow_to_stop_holds_nobody_up), TEST(marks_and_discards_count), TEST(close_and_resolve_have_their_time),
       TEST(a_cut_link_heals), TEST(cut_again_and_again), TEST(operators_end_it), TEST(asks_the_next_session))
