@@ -385,7 +385,7 @@ SLUICE_API uint64_t sluice_stopped_ns(struct sluice *session);
  * -ENOSPC: too many or longer than the destination takes; -EINVAL: no name, name taken, not saving. */
 SLUICE_API int sluice_save_section(struct sluice *session, const struct sluice_section *section);
 
-/* Destination, before sluice_done(SLUICE_INCOMING_GUEST, error): one line for the source's user. */
+/* Destination, before sluice_done() with an error: one line for the source's user. */
 SLUICE_API int sluice_refuse_because(struct sluice *session, const char *text);
 
 /* To the other side's embedder: up to SLUICE_MESSAGE_MAX bytes, from the end of set-up until the link closes; copied, in order.

@@ -150,7 +150,7 @@ static void load(void *opaque)
 	int error = guest_load(destination->guest, destination->sections, destination->n_sections, why);
 
 	if (error)
-		fprintf(stderr, "migperf: %s\n", why);
+		sluice_refuse_because(destination->end.session, why);
 	sluice_done(destination->end.session, SLUICE_LOAD, error);
 }
 

@@ -387,14 +387,20 @@ static void check_message(struct sluice *s, struct input *in, char text[SLUICE_E
 	in->text = text;
 }
 
-/* The embedder has provided the guest: agree on the rest. */
-static void check_incoming(struct sluice *s, struct input *in, char text[SLUICE_ERROR_MAX])
+/* What the embedder said with sluice_refuse_because(). */
+static void take_refusal(struct sluice *s, struct input *in, char text[SLUICE_ERROR_MAX])
 {
-	atomic_store_explicit(&s->collecting, false, memory_order_release);
 	pthread_mutex_lock(&s->look);
 	snprintf(text, SLUICE_ERROR_MAX, "%s", s->refusal);
 	pthread_mutex_unlock(&s->look);
 	in->text = text;
+}
+
+/* The embedder has provided the guest: agree on the rest. */
+static void check_incoming(struct sluice *s, struct input *in, char text[SLUICE_ERROR_MAX])
+{
+	atomic_store_explicit(&s->collecting, false, memory_order_release);
+	take_refusal(s, in, text);
 	if (in->code)
 		return;
 	struct message_region *ours = calloc(SLUICE_MAX_REGIONS, sizeof *ours);
@@ -469,6 +475,8 @@ static void complete(struct sluice *s, struct input *in, char text[SLUICE_ERROR_
 		check_message(s, in, text);
 	else if (in->type == INPUT_DONE && in->request == SLUICE_INCOMING_GUEST)
 		check_incoming(s, in, text);
+	else if (in->type == INPUT_DONE && in->code && s->side == SIDE_DESTINATION)
+		take_refusal(s, in, text);
 	else if (in->type == INPUT_DONE && in->request == SLUICE_SAVE)
 		in->state_bytes = s->state_out.bytes;
 	else if (in->type == INPUT_RESOLVE || in->type == INPUT_CONTINUE) /* it may come to nothing, and be said again */

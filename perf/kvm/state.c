@@ -257,7 +257,9 @@ static const char *load_machine(struct machine *machine, const struct wire_machi
 {
 	struct kvm_clock_data clock = { .clock = from->clock.clock };
 
-	if (from->seed != machine->base.settings.content.seed || from->vcpus != machine->vcpus || from->cpuids > VM_CPUID)
+	if (from->vcpus != machine->vcpus)
+		return "the guest has more or fewer vCPUs than the machine that was made for it: make one with as many";
+	if (from->seed != machine->base.settings.content.seed || from->cpuids > VM_CPUID)
 		return "section machine is not this guest's";
 	vm_cpuid(&machine->vm)->nent = from->cpuids;
 	memcpy(vm_cpuid(&machine->vm)->entries, from->cpuid, sizeof(from->cpuid));

@@ -607,6 +607,15 @@ damaged("state without a piece", lambda b: (setattr(b, "extents", 0), setattr(b,
                                             setattr(b, "length", 0), None)[-1], LATE, is_state)
 
 
+# -- a destination with fewer vCPUs than the guest has
+if os.access("/dev/kvm", os.R_OK | os.W_OK):
+    @case("a destination that makes 2 vCPUs for a guest of 4", BROKEN, ("--guest", "kvm", "--vcpus", "4", *GUEST))
+    def _(unit, proxy):
+        if isinstance(unit, Frame) and unit.type == HELLO and b'"vcpus":4' in unit.payload and proxy.once():
+            unit.payload = unit.payload.replace(b'"vcpus":4', b'"vcpus":2')
+        return unit
+
+
 # -- slow is not dead
 LINK, DATA = True, False
 

@@ -331,6 +331,38 @@ static void a_full_ring_loses_nothing(void)
 	bed_fini(&bed);
 }
 
+/* KVM overwrote entries: writes are lost, and that must not pass unnoticed. The ring is one of our own making, wholly dirty. */
+static void a_ring_that_ran_over_is_noticed(void)
+{
+	const off_t at = KVM_DIRTY_LOG_PAGE_OFFSET * (off_t)SLUICE_PAGE_SIZE;
+	const size_t bytes = ENTRIES * sizeof(struct kvm_dirty_gfn);
+	int fd = memfd_create("ring", MFD_CLOEXEC);
+	struct bed bed = { .vcpu_fd = fd, .vm_fd = fd, .ring_bytes = (uint32_t)bytes };
+	struct sluice_kvm_slot list[SLOTS];
+	char error[SLUICE_ERROR_MAX];
+	struct sluice_kvm kvm;
+	struct kvm *made;
+
+	CU_ASSERT_FATAL(fd >= 0 && !ftruncate(fd, at + (off_t)bytes));
+	bed.address = mmap(NULL, PAGES * SLUICE_PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	CU_ASSERT_FATAL(bed.address != MAP_FAILED);
+	describe(&bed, &kvm, list);
+	CU_ASSERT_EQUAL_FATAL(kvm_create(&kvm, &bed.memory, &made, error), 0);
+	CU_ASSERT_EQUAL(kvm_harvest(made, NULL), 0);
+	struct kvm_dirty_gfn *ring = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, at);
+	CU_ASSERT_FATAL(ring != MAP_FAILED);
+	for (unsigned i = 0; i < ENTRIES; i++)
+		ring[i].flags = KVM_DIRTY_GFN_F_DIRTY;
+	CU_ASSERT_EQUAL(kvm_harvest(made, NULL), -EOVERFLOW);
+	/* It stays so: what comes after cannot be relied upon. */
+	memset(ring, 0, bytes);
+	CU_ASSERT_EQUAL(kvm_harvest(made, NULL), -EOVERFLOW);
+	kvm_destroy(made);
+	munmap(ring, bytes);
+	munmap(bed.address, PAGES * SLUICE_PAGE_SIZE);
+	close(fd);
+}
+
 /* A migration that failed is followed by another: it neither misses nor inherits anything, wherever in the ring KVM is. */
 static void a_second_session_finds_its_place(void)
 {
@@ -402,5 +434,5 @@ static void what_makes_no_sense_is_refused(void)
 }
 
 SUITE("kvm", TEST(log_shows_writes_exactly), TEST(log_works_without_initially_set), TEST(log_works_without_manual_protection),
-      TEST(ring_shows_writes_exactly), TEST(a_full_ring_loses_nothing), TEST(a_second_session_finds_its_place),
-      TEST(what_makes_no_sense_is_refused))
+      TEST(ring_shows_writes_exactly), TEST(a_full_ring_loses_nothing), TEST(a_ring_that_ran_over_is_noticed),
+      TEST(a_second_session_finds_its_place), TEST(what_makes_no_sense_is_refused))

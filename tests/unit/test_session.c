@@ -25,6 +25,7 @@ struct side {
 	size_t n_sections;
 	bool running, ended, lazy;                  /* lazy: answers load only when told */
 	int errors[SLUICE_RESUME + 1];              /* what requests are answered with */
+	const char *refusal;                        /* what it says of an error */
 	unsigned slow_ms;                           /* that each callback takes */
 	uint64_t paused_ns, resumed_ns, stopped_ns; /* the last as sluice says when it resumes */
 	uint32_t depth, in_flight;                  /* of its disk, where it has one */
@@ -62,6 +63,8 @@ static void done(struct side *side, enum sluice_request request, int error)
 
 	if (side->slow_ms)
 		poll(&none, 1, (int)side->slow_ms);
+	if (side->errors[request] && side->refusal)
+		sluice_refuse_because(side->session, side->refusal);
 	sluice_done(side->session, request, error ? error : side->errors[request]);
 }
 
@@ -269,6 +272,9 @@ static void migrates(void)
 	CU_ASSERT_EQUAL(sluice_source_start(p.source.session, sluice_listener_uri(p.listener)), -EALREADY);
 	CU_ASSERT_EQUAL(add_memory(&p.source), -EBUSY);
 	CU_ASSERT_EQUAL(sluice_destroy(p.source.session), -EBUSY);
+	CU_ASSERT_FATAL(loop(&p, active));
+	CU_ASSERT_EQUAL(add_memory(&p.source), -EBUSY);
+	CU_ASSERT_EQUAL(add_memory(&p.destination), -EBUSY);
 	CU_ASSERT_FATAL(loop(&p, both_completed));
 	CU_ASSERT(!p.source.running && p.destination.running);
 	CU_ASSERT_EQUAL(memcmp(p.source.memory, p.destination.memory, BYTES), 0);
@@ -396,6 +402,10 @@ static void callbacks_that_fail(void)
 		{ SLUICE_LOAD, false, "the destination's load callback failed: Input/output error" },
 		{ SLUICE_ACQUIRE, false, "the destination's acquire callback failed: Input/output error" },
 		{ SLUICE_RESUME, false, "the destination's resume callback failed: Input/output error" },
+		{ SLUICE_INCOMING_GUEST, false, "no such device" },
+		{ SLUICE_LOAD, false, "no such device" },
+		{ SLUICE_ACQUIRE, false, "no such device" },
+		{ SLUICE_RESUME, false, "no such device" },
 	};
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
@@ -404,6 +414,7 @@ static void callbacks_that_fail(void)
 
 		pair_start(&p);
 		(cases[i].here ? &p.source : &p.destination)->errors[cases[i].request] = -EIO;
+		p.destination.refusal = cases[i].says[0] == 'n' ? cases[i].says : NULL;
 		start(&p);
 		CU_ASSERT(loop(&p, both_ended));
 		/* Failing costs nothing: the guest runs on where it was. */
