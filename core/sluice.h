@@ -416,6 +416,7 @@ struct sluice_stats {
 	uint32_t streams;
 	uint64_t memory_bytes;
 	double setup_ms, total_ms;
+	double arm_ms; /* of setup_ms: making the bitmaps and starting the tracker */
 	double downtime_ms, downtime_expected_ms;
 	struct {
 		double pause, hold, save, last_round, state, handoff;

@@ -24,12 +24,12 @@ static json_t *time_json(const struct result *r)
 {
 	const struct sluice_stats *s = &r->stats;
 
-	return json_pack("{s:f, s:f, s:f, s:I, s:f, s:{s:f, s:f, s:f, s:f, s:f, s:f}}", "setup_ms", s->setup_ms, "total_ms",
-			 s->total_ms, "downtime_ms", s->downtime_ms, "downtime_limit_ms", (json_int_t)r->options->downtime_ms,
-			 "downtime_expected_ms", s->downtime_expected_ms, "downtime_parts_ms", "pause",
-			 s->downtime_parts_ms.pause, "hold", s->downtime_parts_ms.hold, "save", s->downtime_parts_ms.save,
-			 "last_round", s->downtime_parts_ms.last_round, "state", s->downtime_parts_ms.state, "handoff",
-			 s->downtime_parts_ms.handoff);
+	return json_pack("{s:f, s:f, s:f, s:f, s:I, s:f, s:{s:f, s:f, s:f, s:f, s:f, s:f}}", "setup_ms", s->setup_ms, "arm_ms",
+			 s->arm_ms, "total_ms", s->total_ms, "downtime_ms", s->downtime_ms, "downtime_limit_ms",
+			 (json_int_t)r->options->downtime_ms, "downtime_expected_ms", s->downtime_expected_ms,
+			 "downtime_parts_ms", "pause", s->downtime_parts_ms.pause, "hold", s->downtime_parts_ms.hold, "save",
+			 s->downtime_parts_ms.save, "last_round", s->downtime_parts_ms.last_round, "state",
+			 s->downtime_parts_ms.state, "handoff", s->downtime_parts_ms.handoff);
 }
 
 static json_t *rounds_json(const struct result *r)

@@ -141,6 +141,7 @@ static void arm(struct sluice *s)
 		.unlock = biglock_drop,
 		.session = s,
 	};
+	atomic_store_explicit(&s->sync.arm_began_ns, now_ns(), memory_order_relaxed);
 	int rc = bitmap_init(&s->dirty, s->memory.granules * GRANULE_WORDS);
 	if (!rc)
 		rc = bitmap_init(&s->discarded, s->memory.granules * GRANULE_WORDS);

@@ -116,6 +116,7 @@ static void add_live(struct sluice *s, struct sluice_stats *st)
 		st->lz4_out_bytes += READ(p->lz4_out);
 	}
 	st->landed_bytes = READ(s->landed_bytes);
+	st->arm_ms = (double)READ(s->sync.arm_ns) * 1e-6;
 	hist_read(&s->lock_held, 1e3, &st->lock_held_us);
 	hist_read(&s->sync_pieces, 1e6, &st->sync_ms);
 	hist_read(&s->steps, 1e6, &st->steps_ms);

@@ -141,7 +141,12 @@ static void *body(void *arg)
 		if (stopped(y))
 			break;
 		switch ((enum sync_order)atomic_exchange_explicit(&y->order, SYNC_NOTHING, memory_order_acquire)) {
-		case SYNC_ARM: tell(s, INPUT_ARMED, patiently(y, tracker_start)); break;
+		case SYNC_ARM:
+			rc = patiently(y, tracker_start);
+			atomic_store_explicit(&y->arm_ns, now_ns() - atomic_load_explicit(&y->arm_began_ns, memory_order_relaxed),
+					      memory_order_relaxed);
+			tell(s, INPUT_ARMED, rc);
+			break;
 		case SYNC_AHEAD:
 			rc = fetch_ahead(s);
 			if (rc) /* a round that cannot be fetched cannot end */

@@ -20,7 +20,8 @@ struct sync {
 	struct bell bell;
 	_Atomic uint32_t order; /* enum sync_order; taken by the thread */
 	_Atomic bool stop;
-	_Atomic uint64_t wanted; /* wake when the cursor has passed this word; UINT64_MAX: no */
+	_Atomic uint64_t arm_began_ns, arm_ns; /* written by control, by the thread; numbers */
+	_Atomic uint64_t wanted;               /* wake when the cursor has passed this word; UINT64_MAX: no */
 	struct waiter waiter;
 	/* Owned by the thread. */
 	struct tracker *tracker;
