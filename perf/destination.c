@@ -204,7 +204,6 @@ static void resumed(void *opaque, uint64_t ns)
 {
 	struct destination *destination = opaque;
 
-	atomic_store(&destination->stopped_ns, sluice_stopped_ns(destination->end.session));
 	atomic_store(&destination->first_beat_ns, ns);
 	sluice_done(destination->end.session, SLUICE_RESUME, 0);
 	worker_ask(&destination->end.worker, tell_running, destination);
@@ -214,8 +213,10 @@ static void resume(void *opaque)
 {
 	struct destination *destination = opaque;
 
-	int error = guest_advance_clocks(destination->guest, sluice_stopped_ns(destination->end.session));
+	uint64_t stopped_ns = sluice_stopped_ns(destination->end.session);
+	int error = guest_advance_clocks(destination->guest, stopped_ns);
 
+	atomic_store(&destination->stopped_ns, stopped_ns);
 	if (error)
 		sluice_done(destination->end.session, SLUICE_RESUME, error);
 	else

@@ -86,7 +86,7 @@ void guest_throttle(struct guest *guest, uint32_t percent);
 /* Mark all writes for this session (SLUICE_TRACKER_MARKS), NULL: for none. The guest must stand still. */
 void guest_mark_for(struct guest *guest, struct sluice *session);
 
-/* It arrived, having stood still for so long: its clocks go on as if it had not. Before guest_resume(); 0 or negative errno. */
+/* It arrived, having stood still for so long by now: its clocks go on as if it had not. Before guest_resume(); 0 or negative errno. */
 int guest_advance_clocks(struct guest *guest, uint64_t stopped_ns);
 
 /* How much the guest's clocks have gone on since it was saved, less what this host's CLOCK_MONOTONIC has: of a guest that was saved on this

@@ -20,7 +20,7 @@ struct report {
 	enum report_kind kind;
 	char host[OS_HOST_ID];
 	uint64_t first_beat_ns; /* by the destination's CLOCK_MONOTONIC */
-	uint64_t stopped_ns;    /* that the guest stood still for, as the library there says at its first heartbeat */
+	uint64_t stopped_ns;    /* that the guest stood still for, as the library there says when it is about to run */
 	bool has_clocks;
 	struct guest_clocks clocks; /* a virtual machine's, by the destination's clock */
 	struct verify_result verify;

@@ -6,7 +6,7 @@
  * In turns: nothing happens (idle); KVM_MEM_LOG_DIRTY_PAGES is set and taken away (raw: the floor), on a thread that has just begun, as
  * sluice does it; a migration begins up to the moment at which tracking has started, and is given up (sluice: stats.arm_ms; its
  * stop is all from sluice_cancel() to ENDED). Beside it, for how long a vCPU was held up at most. Medians, and the longest. */
-#include "vm.h"
+#include "perf/bench/vm.h"
 
 #define WINDOW_NS 40000000u
 enum { RUNS = 101 };

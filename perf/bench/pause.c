@@ -5,7 +5,7 @@
  *
  * In turns: all vCPUs are paused while nothing else happens (alone), and when a migration switches over (sluice). That migration fails in its
  * next step, so that the guest runs on. Medians, the longest, and the ratio. Exit status 1: it is over 1.5. */
-#include "vm.h"
+#include "perf/bench/vm.h"
 
 enum { RUNS = 101 };
 static const double most = 1.5;

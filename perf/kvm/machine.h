@@ -107,6 +107,12 @@ void vcpu_kick(struct vcpu *vcpu);
 /* state.c: what the guest's state is made of. The machine must stand still. */
 int machine_save(const struct guest *guest, struct guest_state *ret_state);
 int machine_load(struct guest *guest, const struct sluice_section *sections, size_t n, char error[SETTINGS_ERROR]);
+/* clock.c: one model-specific register, as KVM wants it; whether it knows it. */
+#define MACHINE_MSR_TSC 0x10u
+bool machine_msr(int fd, unsigned long request, struct kvm_msr_entry *entry);
+/* A clock, and the host's CLOCK_MONOTONIC at that moment. */
+int machine_read_clock(const struct machine *machine, uint64_t *ret, uint64_t *ret_host_ns);
+int machine_read_tsc(const struct vcpu *vcpu, uint64_t *ret, uint64_t *ret_host_ns);
 int machine_advance_clocks(struct guest *guest, uint64_t stopped_ns);
 bool machine_clocks(const struct guest *guest, struct guest_clocks *ret);
 /* What a vCPU begins with, and whether registers that the guest never touches are still what they were then. */

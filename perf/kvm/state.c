@@ -5,12 +5,6 @@
  * peer sends is checked for its size; whether registers make sense is KVM's to judge, and what the guest is allowed with them
  * is no more than what any guest is.
  *
- * Clocks. A guest that was stopped and runs on at the source finds that its clocks, KVM's and the TSC, have gone on meanwhile; so they have for one that
- * arrived elsewhere. Each is saved with for how long the guest had stood still when it was read; the library says for how long it has when
- * it is about to run, and what lies between is added. A TSC is written only then, once: KVM takes a value within a second of what it expects for
- * an attempt to have vCPUs agree, and ignores what it says. That is also what makes them agree here. (The other choice, clocks that stand
- * still with the guest, leaves it with a time of day that is late until somebody sets it.)
- *
  * The guest's code uses general registers only. So that the others are seen to travel, each vCPU begins with numbers of its own in
  * its SSE registers and in one model-specific register, and verification looks whether they are still there.
  */
@@ -21,7 +15,6 @@
 #include <sys/ioctl.h>
 
 #include "perf/kvm/machine.h"
-#include "perf/os.h"
 
 #define MACHINE_VERSION 2
 #define SERIAL_VERSION 1
@@ -29,23 +22,13 @@
 #define MSRS 16u
 #define XMM_WORDS 32u /* 16 SSE registers of two */
 
-#define MSR_TSC 0x10u
 #define MSR_KERNEL_GS_BASE 0xc0000102u
 
 /* Those that operating systems set. What this KVM does not have is left out. */
 static const uint32_t msrs[] = {
-	MSR_TSC,
-	0x174 /* SYSENTER_CS */,
-	0x175 /* SYSENTER_ESP */,
-	0x176 /* SYSENTER_EIP */,
-	0x1a0 /* MISC_ENABLE */,
-	0x277 /* PAT */,
-	0x2ff /* MTRR_DEF_TYPE */,
-	0xc0000081 /* STAR */,
-	0xc0000082 /* LSTAR */,
-	0xc0000083 /* CSTAR */,
-	0xc0000084 /* SYSCALL_MASK */,
-	MSR_KERNEL_GS_BASE,
+	MACHINE_MSR_TSC,          0x174 /* SYSENTER_CS */, 0x175 /* SYSENTER_ESP */,      0x176 /* SYSENTER_EIP */,
+	0x1a0 /* MISC_ENABLE */,  0x277 /* PAT */,         0x2ff /* MTRR_DEF_TYPE */,     0xc0000081 /* STAR */,
+	0xc0000082 /* LSTAR */,   0xc0000083 /* CSTAR */,  0xc0000084 /* SYSCALL_MASK */, MSR_KERNEL_GS_BASE,
 	0xc0000103 /* TSC_AUX */,
 };
 _Static_assert(sizeof(msrs) / sizeof(*msrs) <= MSRS, "they fit");
@@ -53,8 +36,8 @@ _Static_assert(sizeof(msrs) / sizeof(*msrs) <= MSRS, "they fit");
 struct wire_machine {
 	uint64_t seed, beats, wrong;
 	uint32_t vcpus, cpuids;
-	struct kvm_clock_data clock;
-	uint64_t stood_ns, host_ns; /* when the clock was read: since the guest stopped, and by the host's CLOCK_MONOTONIC */
+	uint64_t clock, stood_ns,
+		host_ns; /* kvmclock; when it was read: since the guest stopped, and by the host's CLOCK_MONOTONIC */
 	struct kvm_cpuid_entry2 cpuid[VM_CPUID];
 };
 
@@ -80,21 +63,6 @@ struct wire {
 	char name[GUEST_SECTIONS][16];
 	struct wire_vcpu vcpu[];
 };
-
-/* One register, as KVM wants it; whether it knows it. */
-static bool one_msr(int fd, unsigned long request, struct kvm_msr_entry *entry)
-{
-	uint64_t buffer[(sizeof(struct kvm_msrs) + sizeof(*entry)) / sizeof(uint64_t)] = { 0 };
-	struct kvm_msrs *msr = (struct kvm_msrs *)buffer;
-
-	msr->nmsrs = 1;
-	msr->entries[0] = *entry;
-	if (ioctl(fd, request, msr) != 1)
-		return false;
-	*entry = msr->entries[0];
-	return true;
-}
-_Static_assert(sizeof(struct kvm_msrs) == 8 && sizeof(struct kvm_msr_entry) == 16, "whole words");
 
 /* ---------------------------------------------------------------- beginning */
 
@@ -164,7 +132,7 @@ int machine_reset_vcpu(struct vcpu *vcpu)
 	if (ioctl(vcpu->fd, KVM_SET_SREGS, &sregs) || ioctl(vcpu->fd, KVM_SET_REGS, &regs) ||
 	    ioctl(vcpu->fd, KVM_SET_XSAVE, &xsave))
 		return -errno;
-	return one_msr(vcpu->fd, KVM_SET_MSRS, &gs) ? 0 : -ENOTSUP;
+	return machine_msr(vcpu->fd, KVM_SET_MSRS, &gs) ? 0 : -ENOTSUP;
 }
 
 bool machine_registers_kept(const struct vcpu *vcpu)
@@ -172,7 +140,7 @@ bool machine_registers_kept(const struct vcpu *vcpu)
 	struct kvm_msr_entry gs = { .index = MSR_KERNEL_GS_BASE };
 	struct kvm_xsave is, expected;
 
-	if (ioctl(vcpu->fd, KVM_GET_XSAVE, &is) || !one_msr(vcpu->fd, KVM_GET_MSRS, &gs))
+	if (ioctl(vcpu->fd, KVM_GET_XSAVE, &is) || !machine_msr(vcpu->fd, KVM_GET_MSRS, &gs))
 		return false;
 	expected = is;
 	mark_xmm(vcpu, &expected);
@@ -189,6 +157,7 @@ static uint64_t stopped_at(const struct machine *machine)
 static int save_vcpu(const struct vcpu *vcpu, struct wire_vcpu *to)
 {
 	int fd = vcpu->fd, khz = ioctl(fd, KVM_GET_TSC_KHZ);
+	uint64_t tsc;
 
 	to->granted = atomic_load(&vcpu->granted);
 	if (ioctl(fd, KVM_GET_REGS, &to->regs) || ioctl(fd, KVM_GET_SREGS, &to->sregs) || ioctl(fd, KVM_GET_XSAVE, to->xsave) ||
@@ -198,10 +167,14 @@ static int save_vcpu(const struct vcpu *vcpu, struct wire_vcpu *to)
 	for (unsigned i = 0; i < sizeof(msrs) / sizeof(*msrs); i++) {
 		struct kvm_msr_entry msr = { .index = msrs[i] };
 
-		if (one_msr(fd, KVM_GET_MSRS, &msr))
+		bool has = machine_msr(fd, KVM_GET_MSRS, &msr);
+
+		if (has && msrs[i] == MACHINE_MSR_TSC) {
+			has = !machine_read_tsc(vcpu, &tsc, &to->host_ns);
+			msr.data = tsc;
+		}
+		if (has)
 			to->msr[to->msrs++] = msr;
-		if (msrs[i] == MSR_TSC)
-			to->host_ns = os_now_ns();
 	}
 	to->stood_ns = to->host_ns - stopped_at(vcpu->machine);
 	to->tsc_khz = khz > 0 ? (uint32_t)khz : 0;
@@ -218,7 +191,8 @@ int machine_save(const struct guest *guest, struct guest_state *ret_state)
 	struct machine *machine = machine_of(guest);
 	struct wire *wire = calloc(1, sizeof(*wire) + machine->vcpus * sizeof(wire->vcpu[0]));
 	struct sluice_section *section = ret_state->section;
-	int error = 0;
+	uint64_t clock = 0;
+	int error;
 
 	if (!wire)
 		return -ENOMEM;
@@ -228,9 +202,8 @@ int machine_save(const struct guest *guest, struct guest_state *ret_state)
 	wire->machine.vcpus = machine->vcpus;
 	wire->machine.cpuids = vm_cpuid(&machine->vm)->nent;
 	memcpy(wire->machine.cpuid, vm_cpuid(&machine->vm)->entries, sizeof(wire->machine.cpuid));
-	if (ioctl(machine->vm.fd, KVM_GET_CLOCK, &wire->machine.clock))
-		error = -errno;
-	wire->machine.host_ns = os_now_ns();
+	error = machine_read_clock(machine, &clock, &wire->machine.host_ns);
+	wire->machine.clock = clock;
 	wire->machine.stood_ns = wire->machine.host_ns - stopped_at(machine);
 	wire->serial = machine->serial.state;
 	*section++ = (struct sluice_section){ "machine", MACHINE_VERSION, &wire->machine, sizeof(wire->machine) };
@@ -255,7 +228,7 @@ _Static_assert(SETTINGS_MAX_KVM_VCPUS + 2 <= GUEST_SECTIONS && GUEST_SECTIONS <=
 
 static const char *load_machine(struct machine *machine, const struct wire_machine *from)
 {
-	struct kvm_clock_data clock = { .clock = from->clock.clock };
+	struct kvm_clock_data clock = { .clock = from->clock };
 
 	if (from->vcpus != machine->vcpus)
 		return "the guest has more or fewer vCPUs than the machine that was made for it: make one with as many";
@@ -269,7 +242,7 @@ static const char *load_machine(struct machine *machine, const struct wire_machi
 	}
 	if (ioctl(machine->vm.fd, KVM_SET_CLOCK, &clock))
 		return "this host's KVM refuses the guest's clock";
-	machine->clock = from->clock.clock;
+	machine->clock = from->clock;
 	machine->clock_stood_ns = from->stood_ns;
 	machine->clock_host_ns = from->host_ns;
 	atomic_store(&machine->beats, from->beats);
@@ -297,58 +270,13 @@ static const char *load_vcpu(struct vcpu *vcpu, const struct wire_vcpu *from)
 	for (uint32_t i = 0; i < from->msrs; i++) {
 		struct kvm_msr_entry msr = from->msr[i];
 
-		if (msr.index == MSR_TSC)
+		if (msr.index == MACHINE_MSR_TSC)
 			vcpu->tsc = msr.data;
-		else if (!one_msr(fd, KVM_SET_MSRS, &msr))
+		else if (!machine_msr(fd, KVM_SET_MSRS, &msr))
 			return "this host's KVM refuses one of a vCPU's model-specific registers";
 	}
 	atomic_store(&vcpu->granted, from->granted);
 	return NULL;
-}
-
-/* ---------------------------------------------------------------- clocks */
-
-static uint64_t more(uint64_t stopped_ns, uint64_t stood_ns)
-{
-	return stopped_ns > stood_ns ? stopped_ns - stood_ns : 0;
-}
-
-static uint64_t cycles(const struct vcpu *vcpu, uint64_t ns)
-{
-	return (uint64_t)((__uint128_t)ns * vcpu->tsc_khz / 1000000);
-}
-
-int machine_advance_clocks(struct guest *guest, uint64_t stopped_ns)
-{
-	struct machine *machine = machine_of(guest);
-	struct kvm_clock_data clock = { .clock = machine->clock + more(stopped_ns, machine->clock_stood_ns) };
-
-	for (uint32_t i = 0; i < machine->vcpus; i++) {
-		const struct vcpu *vcpu = &machine->vcpu[i];
-		struct kvm_msr_entry tsc = { .index = MSR_TSC,
-					     .data = vcpu->tsc + cycles(vcpu, more(stopped_ns, vcpu->tsc_stood_ns)) };
-
-		if (!one_msr(vcpu->fd, KVM_SET_MSRS, &tsc))
-			return -ENOTSUP;
-	}
-	return ioctl(machine->vm.fd, KVM_SET_CLOCK, &clock) ? -errno : 0; /* behind the TSC, which it counts by */
-}
-
-bool machine_clocks(const struct guest *guest, struct guest_clocks *ret)
-{
-	const struct machine *machine = machine_of(guest);
-	const struct vcpu *vcpu = &machine->vcpu[machine->vcpus - 1];
-	struct kvm_msr_entry tsc = { .index = MSR_TSC };
-	struct kvm_clock_data clock = { 0 };
-
-	if (!machine->clock_host_ns || !vcpu->tsc_khz || ioctl(machine->vm.fd, KVM_GET_CLOCK, &clock))
-		return false;
-	ret->kvmclock_ns = (int64_t)(clock.clock - machine->clock) - (int64_t)(os_now_ns() - machine->clock_host_ns);
-	if (!one_msr(vcpu->fd, KVM_GET_MSRS, &tsc))
-		return false;
-	ret->tsc_ns = (int64_t)((__uint128_t)(tsc.data - vcpu->tsc) * 1000000 / vcpu->tsc_khz) -
-		      (int64_t)(os_now_ns() - vcpu->tsc_host_ns);
-	return true;
 }
 
 /* Which vCPU a section is of, -1: none of ours. */
