@@ -10,7 +10,7 @@
 #define CONTENT_PAGE 4096u
 #define CONTENT_TEXT 160 /* a description of a wrong page */
 
-enum fill { FILL_RANDOM, FILL_ZERO, FILL_TEXT };
+enum fill { FILL_RANDOM, FILL_ZERO, FILL_TEXT, FILL_GUEST /* KVM: the guest itself writes each page, in two places */ };
 
 struct content {
 	uint64_t seed;

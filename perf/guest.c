@@ -65,7 +65,9 @@ int guest_fill(struct guest *guest, _Atomic bool *cancel)
 	while (started)
 		pthread_join(threads[--started], NULL);
 	guest->filled_bytes = filler.filled * SLUICE_PAGE_SIZE;
-	return *cancel ? -ECANCELED : 0;
+	if (*cancel)
+		return -ECANCELED;
+	return guest->kind->fill ? guest->kind->fill(guest, cancel) : 0;
 }
 
 /* ---------------------------------------------------------------- what the kind does */

@@ -11,6 +11,8 @@ struct guest_kind {
 	void (*destroy)(struct guest *guest);
 	/* Write `page` as it is before the guest ever ran; false: it stays untouched. Thread: any, each page once. */
 	bool (*fill_page)(struct guest *guest, uint64_t page);
+	/* Once all pages are: what it fills itself. Stands still before and after. -ECANCELED when *cancel was set. */
+	int (*fill)(struct guest *guest, _Atomic bool *cancel);
 	void (*resume)(struct guest *guest, void (*beaten)(void *opaque, uint64_t ns), void *opaque);
 	void (*pause)(struct guest *guest, void (*parked)(void *opaque), void *opaque);
 	void (*park)(struct guest *guest);

@@ -16,7 +16,7 @@
 #define COOKIE_VERSION 3
 #define MAGIC "migperf"
 
-const char *const settings_fills[] = { "random", "zero", "text", NULL };
+const char *const settings_fills[] = { "random", "zero", "text", "guest", NULL };
 const char *const settings_patterns[] = { "seq", "rand", "zipf", "gc", NULL };
 const char *const settings_guests[] = { "process", "kvm", NULL };
 const char *const settings_verifies[] = { "full", "sample", "off", NULL };
@@ -95,6 +95,9 @@ int settings_check(const struct guest_settings *settings, char error[SETTINGS_ER
 			 units_exact(settings->wss_bytes, a), 4 * settings->vcpus, units_exact(memory->bytes, b));
 	else if (settings->wss_bytes % SLUICE_PAGE_SIZE)
 		snprintf(error, SETTINGS_ERROR, "--wss %s must be a multiple of 4K", units_exact(settings->wss_bytes, a));
+	else if (settings->content.fill == FILL_GUEST &&
+		 (settings->type != GUEST_KVM || settings->content.touched_per_2_32 != 1ull << 32))
+		snprintf(error, SETTINGS_ERROR, "--fill guest needs --guest kvm, and fills all: leave --touched out");
 	else
 		return settings->type == GUEST_KVM ? check_kvm(settings, error) : 0;
 	return -EINVAL;

@@ -15,14 +15,15 @@
  */
 #ifdef __x86_64__
 #define BUDGET 0x10
+#define FILLED 0x14
 #define WRONG 0x18
 #define SERIAL 0x3f8
 
 	.section .rodata
 	.code64
 	.balign 16
-	.globl kvm_code_begin, kvm_code_end, kvm_code_boot, kvm_code_seq, kvm_code_rand, kvm_code_zipf, kvm_code_gc
-	.hidden kvm_code_begin, kvm_code_end, kvm_code_boot, kvm_code_seq, kvm_code_rand, kvm_code_zipf, kvm_code_gc
+	.globl kvm_code_begin, kvm_code_end, kvm_code_boot, kvm_code_fill, kvm_code_fill_boot, kvm_code_seq, kvm_code_rand, kvm_code_zipf, kvm_code_gc
+	.hidden kvm_code_begin, kvm_code_end, kvm_code_boot, kvm_code_fill, kvm_code_fill_boot, kvm_code_seq, kvm_code_rand, kvm_code_zipf, kvm_code_gc
 
 kvm_code_begin:
 
@@ -40,6 +41,26 @@ kvm_code_boot:
 	jmp	*%rsp
 
 text:	.asciz	"guest up\n"
+
+/* Before anything else, with --fill guest: rdx first page, rcx pages. Their number, above the counts, into the first and the last word of each */
+.macro	fill
+1:	mov	%rdx, %rax
+	shl	$20, %rax
+	mov	%rax, (%rdx)
+	mov	%rax, 4088(%rdx)
+	add	$0x1000, %rdx
+	dec	%rcx
+	jnz	1b
+	out	%eax, $FILLED
+.endm
+
+kvm_code_fill:
+	fill
+	jmp	*%rsp
+
+kvm_code_fill_boot:
+	fill
+	jmp	kvm_code_boot
 
 /* r10 first page, rsi end, rdi next page, r12 laps */
 kvm_code_seq:

@@ -32,8 +32,8 @@ _Static_assert((LAYOUT_GROUP - 1) * LANE_STEP == LAST_STAMP, "the last lane's wo
 #define LCG_MULTIPLIER 6364136223846793005u
 #define LCG_ADDEND 1442695040888963407u
 
-extern const uint8_t kvm_code_begin[], kvm_code_end[], kvm_code_boot[], kvm_code_seq[], kvm_code_rand[], kvm_code_zipf[],
-	kvm_code_gc[];
+extern const uint8_t kvm_code_begin[], kvm_code_end[], kvm_code_boot[], kvm_code_fill[], kvm_code_fill_boot[], kvm_code_seq[],
+	kvm_code_rand[], kvm_code_zipf[], kvm_code_gc[];
 
 static uint64_t round_up(uint64_t value, uint64_t to)
 {
@@ -98,15 +98,27 @@ static uint64_t code_address(const uint8_t *at)
 	return LAYOUT_CODE_PAGE * PAGE + (uint64_t)(at - kvm_code_begin);
 }
 
+void layout_fills(const struct layout *layout, uint32_t vcpu, uint64_t *ret_first, uint64_t *ret_end)
+{
+	*ret_first = layout->data_page + vcpu * layout->items;
+	*ret_end = vcpu + 1 < layout->vcpus ? *ret_first + layout->items : layout->pages; /* the last one also what nobody owns */
+}
+
 void layout_registers(const struct layout *layout, uint32_t vcpu, struct kvm_regs *r)
 {
 	const uint8_t *const entry[] = { kvm_code_seq, kvm_code_rand, kvm_code_zipf, kvm_code_gc };
-	uint64_t base = (layout->data_page + vcpu * layout->items) * PAGE, span = layout->items * PAGE;
+	uint64_t base = (layout->data_page + vcpu * layout->items) * PAGE, span = layout->items * PAGE, first, end;
 
 	memset(r, 0, sizeof(*r));
 	r->rflags = 2;
 	r->rsp = code_address(entry[layout->pattern]);
 	r->rip = vcpu ? r->rsp : code_address(kvm_code_boot);
+	if (layout->content.fill == FILL_GUEST) {
+		layout_fills(layout, vcpu, &first, &end);
+		r->rcx = end - first;
+		r->rdx = first * PAGE;
+		r->rip = code_address(vcpu ? kvm_code_fill : kvm_code_fill_boot);
+	}
 	r->rbp = base;
 	r->r10 = base;
 	r->r11 = layout->counts_page * PAGE;
@@ -176,6 +188,12 @@ static bool fill_data(const struct layout *layout, uint64_t page, uint8_t *to)
 {
 	uint64_t stamp = page << 32;
 
+	if (layout->content.fill == FILL_GUEST) {
+		memset(to, 0, PAGE);
+		put(to, FIRST_STAMP, stamp);
+		put(to, LAST_STAMP, stamp);
+		return true;
+	}
 	if (!content_touched(&layout->content, page)) {
 		memset(to, 0, PAGE);
 		return false;

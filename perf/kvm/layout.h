@@ -53,6 +53,9 @@ static inline int layout_owner(const struct layout *layout, uint64_t page)
 	return owner < layout->vcpus ? (int)owner : -1;
 }
 
+/* What vCPU `vcpu` fills with --fill guest: [*ret_first, *ret_end). */
+void layout_fills(const struct layout *layout, uint32_t vcpu, uint64_t *ret_first, uint64_t *ret_end);
+
 /* What `page` holds after `count` writes, into a whole page at `to`. Whether it is more than memory never touched. Not for counts. */
 bool layout_content(const struct layout *layout, uint64_t page, uint32_t count, void *to);
 

@@ -18,6 +18,7 @@
 #include "perf/os.h"
 
 #define CHECK_NS OS_S
+#define FILL_LOOK_NS (100 * OS_MS)
 #define COUNTS_PER_PAGE (SLUICE_PAGE_SIZE / sizeof(uint32_t))
 
 /* ---------------------------------------------------------------- running and standing still */
@@ -150,10 +151,30 @@ static bool machine_fill_page(struct guest *guest, uint64_t page)
 	const struct layout *layout = &machine_of(guest)->layout;
 	_Alignas(64) uint8_t content[SLUICE_PAGE_SIZE];
 
-	if (!layout_content(layout, page, 0, content))
+	if ((layout->content.fill == FILL_GUEST && page >= layout->data_page) || !layout_content(layout, page, 0, content))
 		return false;
 	memcpy(memory_page(&guest->memory, page), content, sizeof(content));
 	return true;
+}
+
+/* It runs until each vCPU has said that it is done, and by then has begun with what it does for good. */
+static int machine_fill(struct guest *guest, _Atomic bool *cancel)
+{
+	struct machine *machine = machine_of(guest);
+	_Atomic uint32_t stopped = 0;
+	uint32_t filled;
+
+	if (machine->layout.content.fill != FILL_GUEST)
+		return 0;
+	machine_resume(guest, NULL, NULL);
+	while ((filled = atomic_load(&machine->filled)) < machine->vcpus && !*cancel)
+		os_futex_wait(&machine->filled, filled, os_now_ns() + FILL_LOOK_NS);
+	machine_pause(guest, note_parked, &stopped); /* wherever it is: if cancelled, it may be far from asking */
+	while (!atomic_load(&stopped))
+		os_futex_wait(&stopped, 0, OS_FOREVER);
+	guest->filled_bytes += (machine->layout.pages - machine->layout.data_page) * SLUICE_PAGE_SIZE;
+	guest_forget_runs(guest);
+	return *cancel ? -ECANCELED : 0;
 }
 
 /* Which pages of counts exist: looking into one that does not would make it. */
@@ -396,6 +417,7 @@ static void machine_destroy(struct guest *guest)
 static const struct guest_kind machine_kind = {
 	.destroy = machine_destroy,
 	.fill_page = machine_fill_page,
+	.fill = machine_fill,
 	.resume = machine_resume,
 	.pause = machine_pause,
 	.park = machine_park,

@@ -74,6 +74,7 @@ struct machine {
 
 	_Atomic uint32_t word;    /* store-release by who changes it, pairs with load-acquire by vCPU threads */
 	_Atomic uint32_t running; /* vCPUs not parked; the last decrement (acq_rel) sees all they did */
+	_Atomic uint32_t filled;  /* vCPUs that have filled what is theirs, with --fill guest */
 	_Atomic bool beat_due;    /* `beaten` is to be called */
 	_Atomic uint64_t beats, last_beat_ns, gap_ns;
 	_Atomic uint64_t rings_full;         /* exits for it */

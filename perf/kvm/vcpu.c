@@ -25,6 +25,7 @@
 #include "perf/throttle.h"
 
 #define BUDGET_PORT 0x10u
+#define FILLED_PORT 0x14u
 #define WRONG_PORT 0x18u
 #define CHECK 0x80000000u
 #define CHECK_FROM_FIRST 0x40000000u
@@ -60,6 +61,8 @@ void vcpu_kick(struct vcpu *vcpu)
 static void crash(struct vcpu *vcpu, const char *why)
 {
 	atomic_store(&vcpu->crashed, why);
+	atomic_fetch_add(&vcpu->machine->filled, 1); /* nobody waits for it */
+	os_futex_wake_all(&vcpu->machine->filled);
 }
 
 /* ---------------------------------------------------------------- heartbeats */
@@ -194,6 +197,9 @@ static void handle_port(struct vcpu *vcpu)
 			memcpy(&value, data, run->io.size);
 		if (run->io.port == BUDGET_PORT && in) {
 			value = grant(vcpu);
+		} else if (run->io.port == FILLED_PORT && !in) {
+			atomic_fetch_add(&machine->filled, 1);
+			os_futex_wake_all(&machine->filled);
 		} else if (run->io.port == WRONG_PORT && !in) {
 			atomic_store(&machine->first_wrong, value);
 			atomic_fetch_add(&machine->wrong, 1);

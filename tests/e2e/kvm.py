@@ -45,6 +45,10 @@ for i, tracker in enumerate(trackers):
             if (i + j) % (4 if SHORT else 2) == (vcpus == 4):
                 case("-m", "48M", "--tracker", tracker, "--vcpus", vcpus, "--pattern", pattern, *FULL)
 
+# It has filled its memory itself.
+for pattern in patterns[:1 if SHORT else 4]:
+    case("-m", "32M", "--fill", "guest", "--vcpus", "3", "--pattern", pattern, *FULL)
+
 # Stopped for long, by somebody's wish: its clocks have not stood still.
 for vcpus in (1, 4):
     case("-m", "32M", "--vcpus", vcpus, "--hold", "600", "--dirty-rate", "1M")
@@ -105,7 +109,7 @@ for number, label in ((9, "killed"), (19, "stopped")):
 
 # What makes no sense is refused before anything is made.
 for args in (("--guest", "process", "--tracker", "kvm-log"), ("--guest", "kvm", "--tracker", "marks"), ("--guest", "kvm", "--vcpus", "33"),
-             ("--guest", "kvm", "-m", "512K"), ("--guest", "kvm", "-m", "1T"), ("--guest", "xen",)):
+             ("--guest", "kvm", "-m", "512K"), ("--guest", "kvm", "-m", "1T"), ("--guest", "xen",), ("--fill", "guest"), ("--guest", "kvm", "--fill", "guest", "--touched", "50")):
     result = run("--loopback", *args)
     checks.equal(result.rc, USAGE, f"{args}: exit status", result)
 result = run("--loopback", "--guest", "kvm", "-m", "1M", "--vcpus", "32")

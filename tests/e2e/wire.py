@@ -5,6 +5,7 @@ a token, a version, a length, a count, a check sum; loses, doubles, cuts, delays
 and the guest whole at the source; what is merely slow or unknown does not."""
 import concurrent.futures
 import contextlib
+import os
 import ctypes
 import socket
 import struct
