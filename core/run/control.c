@@ -542,7 +542,9 @@ static void *body(void *arg)
 	struct receivers *receivers = atomic_load_explicit(&s->receivers, memory_order_relaxed);
 	if (receivers)
 		receivers_stop(receivers);
+	wait_begin(&s->control_waiter, "sync to stop the dirty tracker");
 	sync_stop(s);
+	wait_end(&s->control_waiter);
 	stats_renew(s);
 	if (s->listener && s->welcome.epoch) {
 		const struct destination *d = &s->decide.destination;
