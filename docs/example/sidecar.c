@@ -102,7 +102,8 @@ static int connect_vmm(void)
 /* The region's memory is what the descriptor is of: this process maps it where it likes. */
 static int add_ram(void)
 {
-	struct rights rights;
+	union rights rights;
+	int fds[2];
 	struct ask a;
 	struct iovec io = { &a, sizeof(a) };
 	struct msghdr m = { .msg_iov = &io, .msg_iovlen = 1, .msg_control = &rights, .msg_controllen = sizeof(rights) };
@@ -111,8 +112,9 @@ static int add_ram(void)
 	setsockopt(s.log_fd, SOL_SOCKET, SO_RCVTIMEO, &(struct timeval){ .tv_sec = 5 }, sizeof(struct timeval));
 	say(MEMORY);
 	must(recvmsg(s.fd, &m, 0) == sizeof(a) && m.msg_controllen, "guest memory");
-	s.shared = map(rights.fds[1], sizeof(*s.shared));
-	struct sluice_region region = { .size_of = sizeof(region), .name = "ram", .size = RAM, .node = -1, .fd = rights.fds[0] };
+	memcpy(fds, CMSG_DATA(&rights.head), sizeof(fds));
+	s.shared = map(fds[1], sizeof(*s.shared));
+	struct sluice_region region = { .size_of = sizeof(region), .name = "ram", .size = RAM, .node = -1, .fd = fds[0] };
 	region.address = map(region.fd, RAM);
 	return sluice_add_region(s.session, &region, NULL);
 }
@@ -165,7 +167,7 @@ static const struct sluice_ops ops = { .size_of = sizeof(ops),
 
 int main(int argc, char **argv)
 {
-	struct sluice_listener *listener;
+	struct sluice_listener *listener = NULL;
 	struct sluice_error error;
 	must(argc > 1 && !sluice_create(&ops, NULL, &s.session), "session");
 	setlinebuf(stdout);
@@ -193,6 +195,7 @@ int main(int argc, char **argv)
 	}
 	sluice_get_error(s.session, &error);
 	sluice_destroy(s.session);
+	sluice_listener_close(listener);
 	if (!s.completed)
 		errx(1, "%s", error.text);
 	if (argc > 2)

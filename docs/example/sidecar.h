@@ -43,9 +43,10 @@ struct shared {
 	uint64_t seen[WORDS], clear[WORDS], marks[WORDS];
 };
 
-struct rights {
+/* The two descriptors, beside a message. */
+union rights {
 	struct cmsghdr head;
-	int fds[2];
+	char bytes[CMSG_SPACE(2 * sizeof(int))];
 };
 
 static inline void must(int good, const char *what)

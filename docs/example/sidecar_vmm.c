@@ -161,9 +161,10 @@ static void *connection_body(void *arg)
 	int fd = (int)(intptr_t)arg;
 	struct ask a;
 	while (recv(fd, &a, sizeof(a), 0) >= (ssize_t)offsetof(struct ask, state)) {
-		struct rights rights = { { CMSG_LEN(sizeof(v.fds)), SOL_SOCKET, SCM_RIGHTS }, { v.fds[0], v.fds[1] } };
+		union rights rights = { { CMSG_LEN(sizeof(v.fds)), SOL_SOCKET, SCM_RIGHTS } };
 		struct iovec io = { &a, sizeof(a) };
 		struct msghdr m = { .msg_iov = &io, .msg_iovlen = 1, .msg_control = &rights };
+		memcpy(CMSG_DATA(&rights.head), v.fds, sizeof(v.fds));
 		m.msg_controllen = a.op == MEMORY ? sizeof(rights) : 0;
 		a.error = obey(&a) ? -EIO : 0;
 		if (sendmsg(fd, &m, MSG_NOSIGNAL) < 0)
