@@ -43,7 +43,8 @@ static struct {
 	pthread_t thread[VM_VCPUS];
 	unsigned char *ram;
 	_Atomic uint64_t gap_ns[VM_VCPUS];
-	_Atomic bool stop;        /* then kick */
+	_Atomic bool stop; /* then kick */
+	_Atomic unsigned resumes;
 	_Atomic unsigned running; /* vCPUs that have not parked; the last one calls `parked` */
 	void (*parked)(void);
 	pthread_mutex_t lock;
@@ -76,10 +77,11 @@ static inline void on_kick(int number)
 
 static inline void vm_park(void)
 {
+	unsigned seen = atomic_load(&vm.resumes);
 	if (atomic_fetch_sub(&vm.running, 1) == 1)
 		vm.parked();
 	pthread_mutex_lock(&vm.lock);
-	while (atomic_load(&vm.stop))
+	while (vm.resumes == seen) /* not `stop`: the next pause counts who still sleeps from the last one, too */
 		pthread_cond_wait(&vm.changed, &vm.lock);
 	pthread_mutex_unlock(&vm.lock);
 }
@@ -117,6 +119,7 @@ static inline void vm_resume(void)
 {
 	pthread_mutex_lock(&vm.lock);
 	atomic_store(&vm.stop, false);
+	vm.resumes++;
 	pthread_cond_broadcast(&vm.changed);
 	pthread_mutex_unlock(&vm.lock);
 }
