@@ -18,14 +18,23 @@ void inbox_fini(struct inbox *inbox)
 	pthread_mutex_destroy(&inbox->lock);
 }
 
-/* Under lock. A peer may mark rounds faster than control looks: only the newest counts, and what has landed may be known early. */
+/* Does a newer letter say all that an older one said? A peer may mark rounds, or report what landed, faster than control looks. */
+static bool supersedes(const struct input *input, const struct input *old)
+{
+	if (input->type == INPUT_MESSAGE && old->type == INPUT_MESSAGE)
+		return input->message->type == MESSAGE_LANDED && old->message->type == MESSAGE_LANDED && input->link == old->link;
+	return input->type == INPUT_LANDED && old->type == INPUT_LANDED;
+}
+
+/* Under lock. Only the newest counts, and may be known early. */
 static bool replaces(struct inbox *inbox, const struct input *input)
 {
-	for (uint32_t i = 0; input->type == INPUT_LANDED && i < inbox->n; i++) {
+	for (uint32_t i = 0; i < inbox->n; i++) {
 		struct input *old = &inbox->letters[(inbox->first + i) % INBOX_SIZE].input;
-		if (old->type != INPUT_LANDED)
+		if (!supersedes(input, old))
 			continue;
-		old->round = input->round;
+		free((void *)old->message);
+		*old = *input;
 		return true;
 	}
 	return false;

@@ -159,5 +159,43 @@ static void many_threads(void)
 	inbox_fini(&inbox);
 }
 
+static void post_landed(uint32_t link, uint32_t round)
+{
+	struct message *m = calloc(1, sizeof *m);
+
+	CU_ASSERT_PTR_NOT_NULL_FATAL(m);
+	m->type = MESSAGE_LANDED;
+	m->u.landed.round = round;
+	struct input in = { .type = INPUT_MESSAGE, .link = link, .message = m };
+	inbox_post(&inbox, &in);
+}
+
+/* A link that was stalled lets go of all of them at once: hundreds of KB they were. */
+static void reports_of_what_landed_do_not_pile_up(void)
+{
+	struct input other = { .type = INPUT_STREAM_UP };
+
+	fresh();
+	for (uint32_t i = 1; i <= 10 * INBOX_SIZE; i++) {
+		post_landed(1, i);
+		if (i == 5)
+			inbox_post(&inbox, &other);
+	}
+	post_landed(2, 1); /* of a later link: another's words */
+	for (uint32_t link = 1; link <= 2; link++) {
+		CU_ASSERT(take());
+		CU_ASSERT_EQUAL(letter.input.link, link);
+		CU_ASSERT_EQUAL(letter.input.message->u.landed.round, link == 1 ? 10 * INBOX_SIZE : 1);
+		free((void *)letter.input.message);
+		if (link == 2)
+			break;
+		CU_ASSERT(take());
+		CU_ASSERT_EQUAL(letter.input.type, INPUT_STREAM_UP);
+	}
+	CU_ASSERT(!take());
+	inbox_fini(&inbox);
+}
+
 SUITE("inbox", TEST(in_order_with_texts), TEST(holds_what_it_says), TEST(rounds_that_landed_do_not_pile_up),
-      TEST(messages_left_behind_are_freed), TEST(waits_until_the_deadline), TEST(many_threads))
+      TEST(reports_of_what_landed_do_not_pile_up), TEST(messages_left_behind_are_freed), TEST(waits_until_the_deadline),
+      TEST(many_threads))
