@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "core/decide/message.h"
+#include "core/run/outbox.h"
 #include "tests/sim/embedder.h"
 #include "tests/sim/fiber.h"
 #include "tests/sim/outcome.h"
@@ -51,6 +52,17 @@ void talk_begin(enum sim_side side)
 		return; /* what its last session has sent may still be heard: it counts on */
 	talks[SIM_SOURCE].sent = talks[SIM_SOURCE].heard = talks[SIM_SOURCE].before_word = 0;
 	talks[SIM_DESTINATION].heard = talks[SIM_DESTINATION].sent;
+}
+
+uint64_t talk_bytes(void)
+{
+	uint64_t bytes = 0;
+
+	for (int side = 0; side < 2; side++) {
+		uint64_t n = talks[side].wanted < MESSAGE_UNDELIVERED ? talks[side].wanted : MESSAGE_UNDELIVERED;
+		bytes += n * (talks[side].longest + MESSAGE_HEAD + sizeof(struct outbox_item));
+	}
+	return bytes;
 }
 
 bool talk_lasts(void)

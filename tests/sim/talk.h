@@ -11,6 +11,8 @@
 /* The seed's choice; and another session of a side's. */
 void talk_reset(void);
 void talk_begin(enum sim_side side);
+/* What either side may have to keep of it. */
+uint64_t talk_bytes(void);
 /* They have much to say, and stay for that. */
 bool talk_lasts(void);
 /* When a side wants to say something next; and it does. */
