@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "perf/destination.h"
+#include "perf/disk/disk.h"
 #include "perf/end.h"
 #include "perf/guest.h"
 #include "perf/os.h"
@@ -93,6 +94,9 @@ static void provide_guest(void *opaque)
 	}
 	if (error)
 		goto refuse;
+	if (destination->settings.disk.path[0] && destination->options->role == ROLE_SERVER &&
+	    destination->options->guest.disk.path[0])
+		strcpy(destination->settings.disk.path, destination->options->guest.disk.path); /* where it is here */
 	if (destination->settings.prepare) {
 		error = spare_make(&destination->spare, &destination->settings.memory, &destination->cancel, why);
 		if (error)
@@ -171,6 +175,31 @@ static void on_load(void *opaque, const struct sluice_section *sections, size_t 
 	iothread_after(&destination->end.io, ask_to_load, destination);
 }
 
+/* Thread: worker. */
+static void acquire(void *opaque)
+{
+	struct destination *destination = opaque;
+
+	sluice_done(destination->end.session, SLUICE_ACQUIRE, disk_acquire(guest_disk(destination->guest), false));
+}
+
+static void ask_to_acquire(void *opaque)
+{
+	struct destination *destination = opaque;
+
+	if (!guest_disk(destination->guest))
+		sluice_done(destination->end.session, SLUICE_ACQUIRE, 0);
+	else if (worker_ask(&destination->end.worker, acquire, destination))
+		sluice_done(destination->end.session, SLUICE_ACQUIRE, -EBUSY);
+}
+
+static void on_acquire(void *opaque)
+{
+	struct destination *destination = opaque;
+
+	iothread_after(&destination->end.io, ask_to_acquire, destination);
+}
+
 static void fill_report(struct destination *destination, struct report *report)
 {
 	memset(report, 0, sizeof(*report));
@@ -241,6 +270,7 @@ static const struct sluice_ops destination_ops = {
 	.event = on_event,
 	.incoming = on_incoming,
 	.load = on_load,
+	.acquire = on_acquire,
 	.resume = on_resume,
 };
 
@@ -281,6 +311,19 @@ static void tell_busy(void *arg)
 	send_report(destination, &report);
 }
 
+/* What the disk did here; the source may have it back. */
+static void end_disk(struct destination *destination, struct result *result)
+{
+	struct disk *disk = guest_disk(destination->guest);
+	struct disk_view view;
+
+	if (!disk)
+		return;
+	disk_look(disk, &view);
+	result_take_disk(result, &view, NULL);
+	disk_release(disk);
+}
+
 /* The guest runs here: let it run on, verify it, report, and wait for the source to close. */
 static void receive(struct destination *destination)
 {
@@ -305,6 +348,7 @@ static void receive(struct destination *destination)
 		snprintf(result->error, RESULT_TEXT, "could not be verified: %s", strerror(-error));
 		result->exit_status = EXIT_DIFFERS;
 	}
+	end_disk(destination, result);
 	result->gap_ms = (double)running.gap_ns * 1e-6;
 	result->vcpu_gap_ms = (double)running.vcpu_gap_ns * 1e-6;
 	result->pages_written = view.pages_written;
@@ -328,6 +372,10 @@ static void receive(struct destination *destination)
 	report.pages_written = view.pages_written;
 	report.sluice_bytes = result->sluice_bytes;
 	report.page_tables_bytes = result->page_tables_bytes;
+	report.disk = (struct report_disk){ .requests = result->disk.requests,
+					    .failed = result->disk.failed,
+					    .first_ns = result->disk.view.first_ns,
+					    .gap_ns = result->disk.view.gap_ns };
 	until = os_now_ns() + SOURCE_CLOSES_NS;
 	/* A source that was in doubt may only now be about to connect again. */
 	while (send_report(destination, &report) && !end_ended(&destination->end) && os_now_ns() < until)

@@ -2,6 +2,7 @@
 /* What all kinds of guests have in common: their memory's first content, and finding who does the rest. */
 #include <errno.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "perf/guest_kind.h"
@@ -13,19 +14,38 @@
 int guest_create(const struct guest_settings *settings, struct memory *memory, struct guest **ret_guest,
 		 char error[SETTINGS_ERROR])
 {
-	if (settings->type == GUEST_KVM)
-		return machine_create(settings, memory, ret_guest, error);
-	return process_create(settings, memory, ret_guest, error);
+	struct disk *disk = NULL;
+	int result = 0;
+
+	if (settings->disk.path[0])
+		result = disk_create(&settings->disk, memory, &disk, error);
+	if (!result && settings->type == GUEST_KVM)
+		result = machine_create(settings, memory, ret_guest, error);
+	else if (!result)
+		result = process_create(settings, memory, disk, ret_guest, error);
+	if (result) {
+		disk_destroy(disk);
+		return result;
+	}
+	(*ret_guest)->disk = disk;
+	(*ret_guest)->data_pages = memory->pages - settings_disk_bytes(settings) / SLUICE_PAGE_SIZE;
+	if (disk)
+		(*ret_guest)->settings.disk.id = disk_id(disk);
+	return 0;
 }
+_Static_assert((int)IMAGE_ERROR <= (int)SETTINGS_ERROR, "a disk's error fits");
 
 void guest_destroy(struct guest *guest)
 {
 	struct memory memory;
+	struct disk *disk;
 
 	if (!guest)
 		return;
 	memory = guest->memory;
+	disk = guest->disk;
 	guest->kind->destroy(guest);
+	disk_destroy(disk); /* before the memory that it works in */
 	memory_destroy(&memory);
 }
 
@@ -44,8 +64,8 @@ static void *fill_body(void *arg)
 	struct guest *guest = filler->guest;
 	uint64_t page, end, filled = 0;
 
-	while ((page = atomic_fetch_add(&filler->next, FILL_CHUNK)) < guest->memory.pages && !*filler->cancel) {
-		end = page + FILL_CHUNK < guest->memory.pages ? page + FILL_CHUNK : guest->memory.pages;
+	while ((page = atomic_fetch_add(&filler->next, FILL_CHUNK)) < guest->data_pages && !*filler->cancel) {
+		end = page + FILL_CHUNK < guest->data_pages ? page + FILL_CHUNK : guest->data_pages;
 		for (; page < end; page++)
 			filled += guest->kind->fill_page(guest, page);
 	}
@@ -70,7 +90,7 @@ int guest_fill(struct guest *guest, _Atomic bool *cancel)
 	return guest->kind->fill ? guest->kind->fill(guest, cancel) : 0;
 }
 
-/* ---------------------------------------------------------------- what the kind does */
+/* ---------------------------------------------------------------- what it has */
 
 uint64_t guest_filled_bytes(const struct guest *guest)
 {
@@ -112,8 +132,15 @@ const struct memory *guest_memory(const struct guest *guest)
 	return &guest->memory;
 }
 
+struct disk *guest_disk(const struct guest *guest)
+{
+	return guest->disk;
+}
+
 void guest_resume(struct guest *guest, void (*beaten)(void *opaque, uint64_t ns), void *opaque)
 {
+	if (guest->disk)
+		disk_go_on(guest->disk);
 	guest->kind->resume(guest, beaten, opaque);
 }
 
@@ -127,8 +154,12 @@ void guest_park(struct guest *guest)
 	guest->kind->park(guest);
 }
 
+/* ---------------------------------------------------------------- what the kind does */
+
 uint64_t guest_check(struct guest *guest)
 {
+	if (guest->disk)
+		disk_settle(guest->disk);
 	if (guest->kind->check)
 		return guest->kind->check(guest);
 	guest->kind->park(guest);
@@ -164,13 +195,20 @@ bool guest_clocks(const struct guest *guest, struct guest_clocks *ret)
 
 void guest_reset_gap(struct guest *guest)
 {
+	if (guest->disk)
+		disk_reset_gaps(guest->disk);
 	guest->kind->reset_gap(guest);
 }
 
 int guest_save(const struct guest *guest, struct guest_state *ret_state)
 {
-	return guest->kind->save(guest, ret_state);
+	int error = guest->kind->save(guest, ret_state);
+
+	if (!error && guest->disk)
+		disk_save(guest->disk, &ret_state->section[ret_state->n++]);
+	return error;
 }
+_Static_assert(SETTINGS_MAX_KVM_VCPUS + 3 <= GUEST_SECTIONS, "a disk's section fits too");
 
 void guest_free_state(struct guest_state *state)
 {
@@ -181,11 +219,26 @@ void guest_free_state(struct guest_state *state)
 
 int guest_load(struct guest *guest, const struct sluice_section *sections, size_t n, char error[SETTINGS_ERROR])
 {
-	return guest->kind->load(guest, sections, n, error);
+	struct sluice_section of_kind[GUEST_SECTIONS];
+	size_t kinds = 0, disks = 0;
+
+	for (size_t i = 0; i < n && kinds < GUEST_SECTIONS; i++) {
+		if (!guest->disk || strcmp(sections[i].name, "disk"))
+			of_kind[kinds++] = sections[i];
+		else if (!disk_load(guest->disk, &sections[i]))
+			disks++;
+	}
+	if (kinds + disks != n || (guest->disk && disks != 1)) {
+		snprintf(error, SETTINGS_ERROR, "the guest's state has too many sections, or not its disk's");
+		return -EBADMSG;
+	}
+	return guest->kind->load(guest, of_kind, kinds, error);
 }
 
 bool guest_page_right(const struct guest *guest, uint64_t page, const void *memory)
 {
+	if (page >= guest->data_pages)
+		return true; /* disk_verify() looks at these */
 	return guest->kind->page_right(guest, page, memory);
 }
 
@@ -218,6 +271,8 @@ bool guest_kvm(const struct guest *guest, struct guest_kvm *ret)
 
 void guest_track_for(struct guest *guest, struct sluice *session)
 {
+	if (guest->disk)
+		disk_mark_for(guest->disk, session);
 	if (guest->kind->track_for)
 		guest->kind->track_for(guest, session);
 }

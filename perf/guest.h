@@ -13,6 +13,7 @@
 #define GUEST_SECTIONS 40u /* of its state */
 #define GUEST_SERIAL 80u
 
+struct disk;
 struct guest;
 
 #define GUEST_RUNS 16u
@@ -64,19 +65,19 @@ void guest_destroy(struct guest *guest);
 int guest_fill(struct guest *guest, _Atomic bool *cancel);
 uint64_t guest_filled_bytes(const struct guest *guest);
 
-/* Let it run from where it stands. `beaten` (may be NULL) is called once by the heartbeat thread, with the time of
- * the first beat; it may not wait. The guest must stand still. */
+/* Let it run from where it stands, with its disk, which must be this end's. `beaten` (may be NULL) is called once by the heartbeat
+ * thread, with the time of the first beat; it may not wait. The guest must stand still. */
 void guest_resume(struct guest *guest, void (*beaten)(void *opaque, uint64_t ns), void *opaque);
 
 /* Ask all threads to stand still; returns at once. The last one to do so calls `parked`: by then every write is
- * made, counted and marked. The guest must run. */
+ * made, counted and marked. The guest must run. Its disk is not paused: see disk_set_depth(). */
 void guest_pause(struct guest *guest, void (*parked)(void *opaque), void *opaque);
 
 /* Stand still between two writes, and wait for that. Nothing to do if it does already. Not while guest_pause() is under way. */
 void guest_park(struct guest *guest);
 
-/* guest_park(), but first let it compare its pages with its own counts, for a second at most. What it finds shows in
- * guest_tally(). Returns how many pages it looked at; 0: this kind does not. */
+/* guest_park(), but first let its disk do all that it asked for, and let it compare its pages with its own counts, for a second at most.
+ * What it finds shows in guest_tally(). Returns how many pages it looked at; 0: this kind does not. */
 uint64_t guest_check(struct guest *guest);
 
 /* Let its writers run only 100 - percent of the time (perf/throttle.h), 0: all of it. At their --dirty-rate they write accordingly
@@ -106,6 +107,7 @@ void guest_forget_runs(struct guest *guest);
 
 const struct guest_settings *guest_settings_of(const struct guest *guest);
 const struct memory *guest_memory(const struct guest *guest);
+struct disk *guest_disk(const struct guest *guest); /* NULL: it has none */
 
 /* Verification. The guest must stand still since guest_park() or guest_check(). */
 
@@ -122,7 +124,8 @@ bool guest_tally(const struct guest *guest, char text[CONTENT_TEXT]);
 bool guest_dirty_log(const struct guest *guest, struct guest_dirty_log *ret);
 /* Whether it is a KVM virtual machine. */
 bool guest_kvm(const struct guest *guest, struct guest_kvm *ret);
-/* Whose session is told when a vCPU's dirty ring is full, NULL: nobody's. The guest must stand still. */
+/* Whose session is told when a vCPU's dirty ring is full, and of what the disk writes into memory, NULL: nobody's. The guest must stand
+ * still. */
 void guest_track_for(struct guest *guest, struct sluice *session);
 
 /* The guest's own state, in sections. Free with guest_free_state(). The guest must stand still. */

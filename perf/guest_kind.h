@@ -3,6 +3,7 @@
 #ifndef PERF_GUEST_KIND_H
 #define PERF_GUEST_KIND_H
 
+#include "perf/disk/disk.h"
 #include "perf/guest.h"
 
 /* Meaning and context: as the calls of the same name in guest.h. NULL where a kind has nothing to do. */
@@ -42,6 +43,8 @@ struct guest {
 	struct guest_settings settings;
 	struct memory memory;
 	uint64_t filled_bytes;
+	struct disk *disk;   /* NULL: none */
+	uint64_t data_pages; /* of memory: those beyond are the disk's */
 
 	_Atomic uint32_t throttle; /* percent; a number, nothing behind it */
 
@@ -53,9 +56,9 @@ struct guest {
 void guest_begin_run(struct guest *guest);
 void guest_end_run(struct guest *guest);
 
-/* Makers, by enum guest_type. `memory` is not taken: guest_create() does that. */
-int process_create(const struct guest_settings *settings, const struct memory *memory, struct guest **ret_guest,
-		   char error[SETTINGS_ERROR]);
+/* Makers, by enum guest_type. `memory` and `disk` (NULL: none) are not taken: guest_create() does that. */
+int process_create(const struct guest_settings *settings, const struct memory *memory, struct disk *disk,
+		   struct guest **ret_guest, char error[SETTINGS_ERROR]);
 int machine_create(const struct guest_settings *settings, const struct memory *memory, struct guest **ret_guest,
 		   char error[SETTINGS_ERROR]);
 

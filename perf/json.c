@@ -107,6 +107,31 @@ static json_t *guest_json(const struct result *r)
 	return json;
 }
 
+static json_t *disk_json(const struct result *r)
+{
+	const struct disk_result *d = &r->disk;
+	const struct disk_settings *s = &r->settings->disk;
+	json_t *json = json_pack("{s:s, s:i, s:s, s:I, s:b, s:b, s:I, s:I, s:I, s:i, s:f, s:o, s:I, s:I}", "file", s->path,
+				 "depth", (int)s->depth, "fault", fault_names[s->fault.kind], "fault_value",
+				 (json_int_t)s->fault.value, "direct", (int)d->view.direct, "pinned", (int)d->view.pinned,
+				 "requests", (json_int_t)d->requests, "bytes", (json_int_t)(d->blocks * SLUICE_PAGE_SIZE),
+				 "errors", (json_int_t)d->failed, "hanging", (int)d->view.hanging, "gap_ms", d->gap_ms,
+				 "switchover_gap_ms", seconds_json(d->switchover_gap_ms), "checked_blocks",
+				 (json_int_t)r->verify.disk_blocks, "checked_buffer_blocks", (json_int_t)r->verify.kept_blocks);
+
+	if (r->source)
+		json_object_set_new(json, "run_on_requests", json_integer((json_int_t)d->run_on_requests));
+	return json;
+}
+
+static json_t *drain_json(const struct result *r)
+{
+	const struct sluice_stats *s = &r->stats;
+
+	return json_pack("{s:i, s:i, s:f, s:i, s:o}", "tries", (int)s->drain.tries, "busy", (int)s->drain.busy, "quiesced_ms",
+			 s->drain.quiesced_ms, "gave_up", (int)s->drain.gave_up, "io_gap_ms", hist_json(&r->disk.view.gap_ms));
+}
+
 static double throughput(const struct sluice_stats *s)
 {
 	double ms = s->total_ms - s->setup_ms;
@@ -160,6 +185,11 @@ void result_print_json(const struct result *r)
 			    json_pack("{s:o, s:o, s:o}", "held_us", hist_json(&s->lock_held_us), "waited_us",
 				      hist_json(&r->waited_us), "late_us", hist_json(&r->late_us)));
 	json_object_set_new(json, "sync", json_pack("{s:o}", "ms", hist_json(&s->sync_ms)));
+	if (r->disk.has && r->settings) {
+		json_object_set_new(json, "disk", disk_json(r));
+		if (r->source)
+			json_object_set_new(json, "drain", drain_json(r));
+	}
 	json_object_set_new(json, "steps_ms", hist_json(&s->steps_ms));
 	json_object_set_new(json, "per_stream", streams_json(r));
 	json_object_set_new(json, "memory",

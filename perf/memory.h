@@ -54,12 +54,13 @@ static inline void *memory_page(const struct memory *memory, uint64_t page)
 	return memory->region[1].address + (page - memory->split_page) * SLUICE_PAGE_SIZE;
 }
 
-/* Say that `page` was written, as guests do whose tracker is SLUICE_TRACKER_MARKS. */
-static inline void memory_mark(const struct memory *memory, struct sluice *session, uint64_t page)
+/* Say that these pages, all in one region, were written: as guests do whose tracker is SLUICE_TRACKER_MARKS, and devices always. */
+static inline void memory_mark(const struct memory *memory, struct sluice *session, uint64_t page, uint64_t pages)
 {
 	bool second = page >= memory->split_page;
 
-	sluice_mark_dirty(session, second, (second ? page - memory->split_page : page) * SLUICE_PAGE_SIZE, SLUICE_PAGE_SIZE);
+	sluice_mark_dirty(session, second, (second ? page - memory->split_page : page) * SLUICE_PAGE_SIZE,
+			  pages * SLUICE_PAGE_SIZE);
 }
 
 /* Make all pages exist, with a thread per CPU. -ECANCELED when *cancel was set, or what the kernel said. */

@@ -61,8 +61,13 @@ static void resumed(void *opaque, uint64_t ns)
 static void resume_guest(void *opaque)
 {
 	struct migration *migration = opaque;
+	struct disk *disk = guest_disk(migration->guest);
+	int error = disk ? disk_acquire(disk, false) : 0; /* back, if it was let go */
 
-	guest_resume(migration->guest, resumed, migration);
+	if (error)
+		sluice_done(migration->end.session, SLUICE_RESUME, error);
+	else
+		guest_resume(migration->guest, resumed, migration);
 }
 
 static void on_resume(void *opaque)
@@ -98,6 +103,53 @@ static void on_save(void *opaque)
 	struct migration *migration = opaque;
 
 	iothread_after(&migration->end.io, ask_to_save, migration);
+}
+
+static void kick_disk(void *opaque)
+{
+	struct migration *migration = opaque;
+
+	disk_kick(guest_disk(migration->guest));
+}
+
+/* A number is stored; the disk is told once the big lock is dropped. */
+static int on_io_depth(void *opaque, uint32_t requests)
+{
+	struct migration *migration = opaque;
+
+	disk_set_depth(guest_disk(migration->guest), requests);
+	iothread_after(&migration->end.io, kick_disk, migration);
+	return 0;
+}
+
+static int on_drain_try(void *opaque)
+{
+	struct migration *migration = opaque;
+
+	return disk_try(guest_disk(migration->guest));
+}
+
+/* Thread: worker. */
+static void release(void *opaque)
+{
+	struct migration *migration = opaque;
+
+	sluice_done(migration->end.session, SLUICE_RELEASE, disk_release(guest_disk(migration->guest)));
+}
+
+static void ask_to_release(void *opaque)
+{
+	struct migration *migration = opaque;
+
+	if (worker_ask(&migration->end.worker, release, migration))
+		sluice_done(migration->end.session, SLUICE_RELEASE, -EBUSY);
+}
+
+static void on_release(void *opaque)
+{
+	struct migration *migration = opaque;
+
+	iothread_after(&migration->end.io, ask_to_release, migration);
 }
 
 /* A number is stored, nobody is woken: that may be done under the big lock. */
@@ -274,18 +326,23 @@ static int describe_guest(struct migration *migration, bool preparing)
 		error = sluice_set(migration->end.session, SLUICE_CALLBACK_MS, PREPARING_MS);
 	if (!error && !preparing && migration->options->tracker == SLUICE_TRACKER_MARKS)
 		guest_mark_for(migration->guest, migration->end.session);
-	if (!error && !preparing && guest_kvm(migration->guest, &kvm)) {
+	if (!error && !preparing && guest_kvm(migration->guest, &kvm))
 		error = sluice_set_kvm(migration->end.session, &kvm.is);
+	if (!error && !preparing)
 		guest_track_for(migration->guest, migration->end.session);
-	}
 	return error;
 }
 
 static int start(struct migration *migration, const char *uri)
 {
+	struct disk *disk = guest_disk(migration->guest);
 	int error;
 
 	run_guest(migration);
+	if (disk) {
+		disk_arm(disk);
+		disk_look(disk, &migration->disk_before);
+	}
 	migration->result->samples = 0; /* of a try before */
 	migration->tables_before = os_page_table_bytes();
 	iothread_measure(&migration->end.io, true);
@@ -403,6 +460,11 @@ static enum ending run_session(struct migration *migration, const char *uri, boo
 		ops.dirty_log_clear = on_log_clear;
 		ops.dirty_log_stop = on_log_stop;
 	}
+	if (!preparing && guest_disk(migration->guest)) {
+		ops.io_depth = on_io_depth;
+		ops.drain_try = on_drain_try;
+		ops.release = on_release;
+	}
 	error = end_open(&migration->end, &ops, migration, migration->options, migration->loop, result->error);
 	if (error) {
 		result->exit_status = error == -EINVAL ? EXIT_USAGE : EXIT_FAILED;
@@ -425,13 +487,13 @@ static enum ending run_session(struct migration *migration, const char *uri, boo
 	}
 	iothread_measure(&migration->end.io, false);
 	guest_park(migration->guest);
+	guest_mark_for(migration->guest, NULL);
+	guest_track_for(migration->guest, NULL); /* the disk may still have requests in flight, and the session ends */
 	if (!end_close(&migration->end, started)) {
 		/* Threads of the library may still use the guest: nothing can be torn down. */
 		fprintf(stderr, "migperf: giving up; please report this\n");
 		_Exit(EXIT_FAILED);
 	}
-	guest_mark_for(migration->guest, NULL);
-	guest_track_for(migration->guest, NULL);
 	guest_free_state(&migration->state);
 	migration->follows = true;
 	return ending;

@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "perf/disk/disk.h"
 #include "perf/end.h"
 #include "perf/guest.h"
 #include "perf/loop.h"
@@ -35,6 +36,7 @@ struct migration {
 	uint64_t began_ns, written_before, full_before, tables_before;
 	uint64_t held, continued; /* end_held_since() of the hold that was last told of, and ended */
 	double cpu_before_s;
+	struct disk_view disk_before;
 	bool follows; /* the destination was reached before, and may still be ending that */
 };
 

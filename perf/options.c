@@ -3,12 +3,14 @@
 #include <errno.h>
 #include <getopt.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <unistd.h>
 
 #include "perf/options.h"
 #include "perf/units.h"
@@ -44,6 +46,10 @@ static const char help[] =
 	"      --pattern KIND        seq, rand, zipf, gc: in which order (rand)\n"
 	"      --vcpus N             threads or vCPUs that write (1)\n"
 	"      --seed N              of all content and order (random)\n"
+	"      --disk FILE           a disk that it keeps busy; both ends open FILE, which is made if it is not there\n"
+	"      --io-depth N          requests that it keeps outstanding, 1 to 256 (32)\n"
+	"      --io-fault FAULT      hang:MS: one request hangs, 0: for ever; fail:N: one of N fails; slow:MS: each takes "
+	"longer\n"
 	"\n"
 	"The migration\n"
 	"      --mode precopy        how (precopy)\n"
@@ -52,6 +58,9 @@ static const char help[] =
 	"      --downtime MS         downtime limit (300)\n"
 	"      --timeout S           give up after S seconds, 0: never (0)\n"
 	"      --throttle MAX        slow a guest that does not converge down, by MAX percent at most, 0: never (0)\n"
+	"      --drain-window MS     let no more of its I/O begin for so long, in a try to have none when it is stopped (500)\n"
+	"      --drain-tries N       such tries in vain before --drain-fail, 0: any number (10)\n"
+	"      --drain-fail KIND     retry: go on trying; fail: give up, and the guest runs on (retry)\n"
 	"      --hold MS             wait so long with the guest stopped, before it moves (0)\n"
 	"      --compress KIND       none, lz4, auto (auto)\n"
 	"      --tracker KIND        where dirty bits come from: pagemap, marks; of a KVM guest kvm-log, kvm-ring, pagemap,\n"
@@ -98,14 +107,8 @@ static const struct {
 	{ "zero-copy", "zero-copy send is not in this version: leave it out", 1 },
 	{ "on-pause", "postcopy is not in this version: leave it out", 1 },
 	{ "recover", "recovery is not in this version: leave it out", 1 },
-	{ "drain-window", "draining is not in this version: leave it out", 1 },
-	{ "drain-tries", "draining is not in this version: leave it out", 1 },
-	{ "drain-fail", "draining is not in this version: leave it out", 1 },
 	{ "tls", "TLS is not in this version: use a network you trust and --insecure, or a tunnel", 1 },
 	{ "psk", "TLS is not in this version: use a network you trust and --insecure, or a tunnel", 1 },
-	{ "disk", "disks are not in this version: leave it out", 1 },
-	{ "io-depth", "disks are not in this version: leave it out", 1 },
-	{ "io-fault", "disks are not in this version: leave it out", 1 },
 	{ "info", "saved guests are not in this version: migrate over tcp: or unix:", 1 },
 	{ "check", "saved guests are not in this version: migrate over tcp: or unix:", 1 },
 	{ "rescue", "rescue files are not in this version: migrate over tcp: or unix:", 1 },
@@ -124,11 +127,17 @@ enum {
 	OPT_PATTERN,
 	OPT_VCPUS,
 	OPT_SEED,
+	OPT_DISK,
+	OPT_IO_DEPTH,
+	OPT_IO_FAULT,
 	OPT_MODE,
 	OPT_DOWNTIME,
 	OPT_TIMEOUT,
 	OPT_THROTTLE,
 	OPT_HOLD,
+	OPT_DRAIN_WINDOW,
+	OPT_DRAIN_TRIES,
+	OPT_DRAIN_FAIL,
 	OPT_COMPRESS,
 	OPT_TRACKER,
 	OPT_DEAD_PEER,
@@ -157,6 +166,9 @@ static const struct option known[] = {
 	{ "pattern", required_argument, NULL, OPT_PATTERN },
 	{ "vcpus", required_argument, NULL, OPT_VCPUS },
 	{ "seed", required_argument, NULL, OPT_SEED },
+	{ "disk", required_argument, NULL, OPT_DISK },
+	{ "io-depth", required_argument, NULL, OPT_IO_DEPTH },
+	{ "io-fault", required_argument, NULL, OPT_IO_FAULT },
 	{ "mode", required_argument, NULL, OPT_MODE },
 	{ "streams", required_argument, NULL, 'P' },
 	{ "bandwidth", required_argument, NULL, 'b' },
@@ -164,6 +176,9 @@ static const struct option known[] = {
 	{ "timeout", required_argument, NULL, OPT_TIMEOUT },
 	{ "throttle", required_argument, NULL, OPT_THROTTLE },
 	{ "hold", required_argument, NULL, OPT_HOLD },
+	{ "drain-window", required_argument, NULL, OPT_DRAIN_WINDOW },
+	{ "drain-tries", required_argument, NULL, OPT_DRAIN_TRIES },
+	{ "drain-fail", required_argument, NULL, OPT_DRAIN_FAIL },
 	{ "compress", required_argument, NULL, OPT_COMPRESS },
 	{ "tracker", required_argument, NULL, OPT_TRACKER },
 	{ "dead-peer", required_argument, NULL, OPT_DEAD_PEER },
@@ -240,6 +255,28 @@ static int take_seed(const char *text, uint64_t *ret)
 	return take_number("--seed", text, 0, (1ull << 62) - 1, ret);
 }
 
+/* What the other end's process, wherever it was started, opens. It need not exist yet. */
+static int take_disk(const char *text, char ret[AREA_PATH])
+{
+	char whole[PATH_MAX] = "";
+	size_t n;
+
+	if (text[0] && text[0] != '/' && !getcwd(whole, sizeof(whole) - 1))
+		return usage("--disk %s: %s", text, strerror(errno));
+	if (whole[0])
+		strcat(whole, "/");
+	n = strlen(whole);
+	if (!text[0] || n + strlen(text) >= AREA_PATH)
+		return usage("--disk needs a path of less than %d bytes", AREA_PATH);
+	strcpy(whole + n, text);
+	for (n = 0; whole[n]; n++) {
+		if (whole[n] < ' ' || whole[n] > '~')
+			return usage("--disk needs a path of plain ASCII, as it travels as JSON");
+	}
+	strcpy(ret, whole);
+	return GO_ON;
+}
+
 /* ---------------------------------------------------------------- options */
 
 static int take_guest_option(int option, const char *arg, struct options *o)
@@ -281,6 +318,17 @@ static int take_guest_option(int option, const char *arg, struct options *o)
 		guest->vcpus = result == GO_ON ? (uint32_t)number : 1;
 		return result;
 	case OPT_SEED: return take_seed(arg, &guest->content.seed);
+	case OPT_DISK: return take_disk(arg, guest->disk.path);
+	case OPT_IO_DEPTH:
+		result = take_number("--io-depth", arg, 1, AREA_MAX_DEPTH, &number);
+		guest->disk.depth = result == GO_ON ? (uint32_t)number : 1;
+		o->io_options = "--io-depth";
+		return result;
+	case OPT_IO_FAULT:
+		o->io_options = "--io-fault";
+		if (fault_parse(arg, &guest->disk.fault))
+			return usage("--io-fault %s is not known: use hang:MS (0: for ever), fail:N (2 or more) or slow:MS", arg);
+		return GO_ON;
 	default: /* OPT_VERIFY */
 		result = take_choice("--verify", arg, settings_verifies, &choice);
 		guest->verify = (enum verify_mode)choice;
@@ -295,6 +343,17 @@ static int take_tracker(const char *arg, struct options *o)
 
 	o->tracker = (enum sluice_tracker)choice;
 	o->tracker_name = result == GO_ON ? names[choice] : NULL;
+	return result;
+}
+
+static int take_drain_fail(const char *arg, struct options *o)
+{
+	int choice, result;
+
+	if (!strcmp(arg, "postcopy"))
+		return usage("--drain-fail postcopy is not in this version: use retry or fail");
+	result = take_choice("--drain-fail", arg, (const char *const[]){ "retry", "fail", NULL }, &choice);
+	o->drain_fail = (enum sluice_drain_fail)choice;
 	return result;
 }
 
@@ -319,6 +378,9 @@ static int take_migration_option(int option, const char *arg, struct options *o)
 	case OPT_DOWNTIME: return take_number("--downtime", arg, 1, 3600000, &o->downtime_ms);
 	case OPT_TIMEOUT: return take_number("--timeout", arg, 0, 1000000, &o->timeout_s);
 	case OPT_THROTTLE: return take_number("--throttle", arg, 0, 99, &o->throttle_max);
+	case OPT_DRAIN_WINDOW: return take_number("--drain-window", arg, 1, 30000, &o->drain_window_ms);
+	case OPT_DRAIN_TRIES: return take_number("--drain-tries", arg, 0, 1000000, &o->drain_tries);
+	case OPT_DRAIN_FAIL: return take_drain_fail(arg, o);
 	case OPT_HOLD: return take_number("--hold", arg, 0, MAX_HOLD_MS, &o->hold_ms);
 	case OPT_COMPRESS:
 		result = take_choice("--compress", arg, (const char *const[]){ "none", "lz4", "auto", NULL }, &choice);
@@ -380,6 +442,9 @@ static int take_option(int option, const char *arg, struct options *o)
 	case OPT_PATTERN:
 	case OPT_VCPUS:
 	case OPT_SEED:
+	case OPT_DISK:
+	case OPT_IO_DEPTH:
+	case OPT_IO_FAULT:
 	case OPT_VERIFY: return take_guest_option(option, arg, o);
 	default: return take_migration_option(option, arg, o);
 	}
@@ -396,6 +461,9 @@ static const char *source_only(int option)
 	case OPT_TIMEOUT: return "--timeout";
 	case OPT_THROTTLE: return "--throttle";
 	case OPT_HOLD: return "--hold";
+	case OPT_DRAIN_WINDOW: return "--drain-window";
+	case OPT_DRAIN_TRIES: return "--drain-tries";
+	case OPT_DRAIN_FAIL: return "--drain-fail";
 	case OPT_TRACKER: return "--tracker";
 	case OPT_REPORT: return "--report";
 	default: return NULL;
@@ -450,6 +518,14 @@ static int check_tracker(struct options *o)
 	return GO_ON;
 }
 
+/* All memory but the disk's. */
+static uint64_t default_wss(const struct guest_settings *guest)
+{
+	uint64_t bytes = guest->memory.bytes & ~(uint64_t)(SLUICE_PAGE_SIZE - 1), disk = settings_disk_bytes(guest);
+
+	return bytes > disk ? bytes - disk : bytes;
+}
+
 static int finish(int argc, char **argv, struct options *o)
 {
 	char error[SETTINGS_ERROR];
@@ -467,8 +543,10 @@ static int finish(int argc, char **argv, struct options *o)
 		o->uri = o->role == ROLE_LOOPBACK ? "tcp:127.0.0.1:0" : "tcp:127.0.0.1:4747";
 	if (!o->count && o->role != ROLE_SERVER)
 		o->count = 1;
+	if (o->io_options && !o->guest.disk.path[0])
+		return usage("%s needs --disk FILE", o->io_options);
 	if (!o->guest.wss_bytes)
-		o->guest.wss_bytes = o->guest.memory.bytes & ~(uint64_t)(SLUICE_PAGE_SIZE - 1);
+		o->guest.wss_bytes = default_wss(&o->guest);
 	result = check_tracker(o);
 	if (result != GO_ON)
 		return result;
@@ -487,6 +565,8 @@ int options_parse(int argc, char **argv, struct options *ret)
 				 .downtime_ms = 300,
 				 .dead_peer_ms = 3000,
 				 .in_doubt_ms = 10000,
+				 .drain_window_ms = 500,
+				 .drain_tries = 10,
 				 .compress = SLUICE_COMPRESS_AUTO,
 				 .numa = true,
 				 .uring = true,
@@ -496,6 +576,7 @@ int options_parse(int argc, char **argv, struct options *ret)
 	ret->guest.content.touched_per_2_32 = 1ull << 32;
 	ret->guest.pattern = PATTERN_RAND;
 	ret->guest.vcpus = 1;
+	ret->guest.disk.depth = 32;
 	if (getrandom(&ret->guest.content.seed, sizeof(ret->guest.content.seed), 0) < 0)
 		return usage("no random numbers: %s", strerror(errno));
 	ret->guest.content.seed >>= 2; /* JSON's integers are signed */

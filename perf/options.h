@@ -28,7 +28,9 @@ struct options {
 	const char *uri;
 	uint64_t count; /* migrations; 0: until stopped */
 	struct guest_settings guest;
-	uint64_t streams, bandwidth, downtime_ms, timeout_s, dead_peer_ms, in_doubt_ms, throttle_max, hold_ms;
+	uint64_t streams, bandwidth, downtime_ms, timeout_s, dead_peer_ms, in_doubt_ms, throttle_max, hold_ms, drain_window_ms,
+		drain_tries;
+	enum sluice_drain_fail drain_fail;
 	enum sluice_compress compress;
 	enum sluice_tracker tracker;
 	bool numa, uring, insecure, json;
@@ -37,6 +39,7 @@ struct options {
 	const char *cpus;         /* NULL: all */
 	double interval_s;
 	const char *report;      /* HTML file, NULL: none */
+	const char *io_options;  /* an option given that needs a disk, NULL: none */
 	const char *source_only; /* an option given that a destination has no use for, NULL: none */
 };
 

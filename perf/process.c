@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The process guest: threads that write memory at a given pace, and a heartbeat.
+/* The process guest: threads that write memory at a given pace, drivers of its disk, and a heartbeat.
  *
  * Thread i owns the pages of the working set whose number is i modulo the number of threads, so no page has two
  * writers and its count needs no atomics. One futex word says whether the guest runs; sleeping threads wait on it
  * with their pace's timeout, so a pause wakes them at once. The word carries a number that grows with every pause:
- * a thread that slept through a resume and the next pause still parks for each of them.
+ * a thread that slept through a resume and the next pause still parks for each of them. A driver sleeps on its queue's bell, which
+ * rings for every change of the word too.
  */
 #include <assert.h>
 #include <errno.h>
@@ -34,10 +35,19 @@ struct vcpu {
 	_Atomic uint64_t written;   /* likewise, but readable at any time */
 } __attribute__((aligned(64)));
 
+/* A thread that is the driver of one of the disk's queues. */
+struct driving {
+	struct process *process;
+	pthread_t thread;
+	uint32_t queue;
+};
+
 struct process {
 	struct guest base;
 	/* set once */
-	uint32_t threads;     /* vCPUs and the heartbeat */
+	uint32_t threads; /* the heartbeat, drivers and vCPUs, started in this order */
+	uint32_t drivers;
+	struct driving driving[AREA_QUEUES];
 	struct counts counts; /* pages by their owners */
 
 	/* by whoever pauses or resumes, while all stand still; the word publishes it */
@@ -103,6 +113,14 @@ static bool stand_still(struct process *process, uint32_t *parked_for)
 	return true;
 }
 
+/* The word has changed. */
+static void wake_all(struct process *process)
+{
+	os_futex_wake_all(&process->word);
+	if (process->base.disk)
+		disk_wake(process->base.disk);
+}
+
 static void process_pause(struct guest *guest, void (*parked)(void *opaque), void *opaque)
 {
 	struct process *process = process_of(guest);
@@ -112,7 +130,7 @@ static void process_pause(struct guest *guest, void (*parked)(void *opaque), voi
 	process->parked = parked;
 	process->parked_opaque = opaque;
 	atomic_store_explicit(&process->word, word + MODES - RUNNING + STOPPED, memory_order_release);
-	os_futex_wake_all(&process->word);
+	wake_all(process);
 }
 
 static void note_parked(void *opaque)
@@ -199,7 +217,7 @@ static void write_page(struct vcpu *vcpu)
 
 	content_write(&process->base.settings.content, page, count, memory_page(&process->base.memory, page));
 	if (process->marked)
-		memory_mark(&process->base.memory, process->marked, page);
+		memory_mark(&process->base.memory, process->marked, page, 1);
 	counts_set(&process->counts, page, count);
 	atomic_store_explicit(&vcpu->written, atomic_load_explicit(&vcpu->written, memory_order_relaxed) + 1,
 			      memory_order_relaxed);
@@ -270,7 +288,57 @@ static void *vcpu_body(void *arg)
 	return NULL;
 }
 
+/* Keep a queue busy until the word changes. */
+static void drive(struct driving *driving, uint32_t word)
+{
+	struct process *process = driving->process;
+	struct disk *disk = process->base.disk;
+
+	for (;;) {
+		uint32_t bell = disk_bell(disk, driving->queue);
+
+		if (load_word(process) != word)
+			return;
+		if (!disk_step(disk, driving->queue, process->marked))
+			disk_wait(disk, driving->queue, bell);
+	}
+}
+
+static void *driving_body(void *arg)
+{
+	struct driving *driving = arg;
+	uint32_t parked_for = STOPPED, word;
+
+	while (stand_still(driving->process, &parked_for)) {
+		word = load_word(driving->process);
+		if (word % MODES == RUNNING)
+			drive(driving, word);
+	}
+	return NULL;
+}
+
 /* ---------------------------------------------------------------- making one */
+
+static int start_drivers(struct process *process)
+{
+	uint32_t queues = process->base.disk ? disk_queues(process->base.disk) : 0;
+
+	for (uint32_t q = 0; q < queues; q++) {
+		struct driving *driving = &process->driving[q];
+		char name[16] = "driver";
+		int error;
+
+		driving->process = process;
+		driving->queue = q;
+		name[6] = (char)('0' + q);
+		error = os_thread_start(&driving->thread, name, driving_body, driving);
+		if (error)
+			return error;
+		process->drivers++;
+		process->threads++;
+	}
+	return 0;
+}
 
 static int start_threads(struct process *process)
 {
@@ -279,6 +347,9 @@ static int start_threads(struct process *process)
 	if (error)
 		return error;
 	process->threads = 1;
+	error = start_drivers(process);
+	if (error)
+		return error;
 	for (uint32_t i = 0; i < process->base.settings.vcpus; i++) {
 		char name[16] = "vcpu";
 
@@ -296,9 +367,11 @@ static int start_threads(struct process *process)
 static void stop_threads(struct process *process)
 {
 	atomic_store_explicit(&process->word, QUITTING, memory_order_release);
-	os_futex_wake_all(&process->word);
-	for (uint32_t i = 0; i + 1 < process->threads; i++)
+	wake_all(process);
+	for (uint32_t i = 0; i + 1 + process->drivers < process->threads; i++)
 		pthread_join(process->vcpu[i].thread, NULL);
+	for (uint32_t q = 0; q < process->drivers; q++)
+		pthread_join(process->driving[q].thread, NULL);
 	if (process->threads)
 		pthread_join(process->heartbeat, NULL);
 	process->threads = 0;
@@ -306,8 +379,8 @@ static void stop_threads(struct process *process)
 
 static const struct guest_kind process_kind;
 
-int process_create(const struct guest_settings *settings, const struct memory *memory, struct guest **ret_guest,
-		   char error[SETTINGS_ERROR])
+int process_create(const struct guest_settings *settings, const struct memory *memory, struct disk *disk,
+		   struct guest **ret_guest, char error[SETTINGS_ERROR])
 {
 	uint64_t wss_pages = settings->wss_bytes / SLUICE_PAGE_SIZE;
 	size_t size = (sizeof(struct process) + settings->vcpus * sizeof(struct vcpu) + 63) & ~(size_t)63;
@@ -331,6 +404,7 @@ int process_create(const struct guest_settings *settings, const struct memory *m
 		vcpu->state.rng = content_mix(settings->content.seed + i);
 	}
 	process->base.memory = *memory;
+	process->base.disk = disk;
 	result = start_threads(process);
 	if (result)
 		goto stop;

@@ -22,7 +22,15 @@ char *report_encode(const struct report *r)
 		(json_int_t)r->vcpu_gap_ns, "guest_checked", (json_int_t)r->guest_checked, "run_on_pages_per_s",
 		r->run_on_pages_per_s, "stopped_ns", (json_int_t)r->stopped_ns, "has_clocks", (int)r->has_clocks, "kvmclock_ns",
 		(json_int_t)r->clocks.kvmclock_ns, "tsc_ns", (json_int_t)r->clocks.tsc_ns);
-	char *text = json ? json_dumps(json, JSON_COMPACT) : NULL;
+	char *text;
+
+	if (json)
+		json_object_set_new(json, "disk",
+				    json_pack("{s:I, s:I, s:I, s:I, s:I, s:I}", "blocks", (json_int_t)r->verify.disk_blocks,
+					      "kept", (json_int_t)r->verify.kept_blocks, "requests", (json_int_t)r->disk.requests,
+					      "failed", (json_int_t)r->disk.failed, "first_ns", (json_int_t)r->disk.first_ns,
+					      "gap_ns", (json_int_t)r->disk.gap_ns));
+	text = json ? json_dumps(json, JSON_COMPACT) : NULL;
 
 	json_decref(json);
 	return text;
@@ -36,6 +44,20 @@ static void copy_text(char *to, size_t size, const char *from)
 	for (; i + 1 < size && from[i]; i++)
 		to[i] = from[i] >= ' ' && from[i] <= '~' ? from[i] : '?';
 	to[i] = 0;
+}
+
+static int decode_disk(json_t *json, struct report *ret)
+{
+	json_int_t blocks, kept, requests, failed, first, gap;
+
+	if (json_unpack(json, "{s:I, s:I, s:I, s:I, s:I, s:I}", "blocks", &blocks, "kept", &kept, "requests", &requests, "failed",
+			&failed, "first_ns", &first, "gap_ns", &gap) ||
+	    blocks < 0 || kept < 0 || requests < 0 || failed < 0 || first < 0 || gap < 0)
+		return -EBADMSG;
+	ret->verify.disk_blocks = (uint64_t)blocks;
+	ret->verify.kept_blocks = (uint64_t)kept;
+	ret->disk = (struct report_disk){ (uint64_t)requests, (uint64_t)failed, (uint64_t)first, (uint64_t)gap };
+	return 0;
 }
 
 int report_decode(const void *data, size_t length, struct report *ret)
@@ -80,7 +102,7 @@ int report_decode(const void *data, size_t length, struct report *ret)
 		ret->pages_written = (uint64_t)written;
 		ret->sluice_bytes = (uint64_t)own;
 		ret->page_tables_bytes = (uint64_t)tables;
-		result = 0;
+		result = decode_disk(json_object_get(json, "disk"), ret);
 	}
 	json_decref(json);
 	return result;

@@ -27,6 +27,11 @@ struct report {
 	double cpu_s, run_on_pages_per_s;
 	uint64_t gap_ns, vcpu_gap_ns, guest_checked; /* the latter two: 0: a process guest */
 	uint64_t pages_written, sluice_bytes, page_tables_bytes;
+	struct report_disk {               /* all 0: it has none */
+		uint64_t requests, failed; /* since the guest first ran */
+		uint64_t first_ns,
+			gap_ns; /* first completion there, by the destination's CLOCK_MONOTONIC; longest gap after that */
+	} disk;
 };
 
 /* As JSON text, malloc'ed, below SLUICE_MESSAGE_MAX. NULL: no memory. */

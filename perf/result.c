@@ -39,6 +39,21 @@ void result_collect(struct result *result, struct sluice *session)
 	result->sluice_bytes = result->stats.own_bytes;
 }
 
+void result_take_disk(struct result *result, const struct disk_view *view, const struct disk_view *before)
+{
+	static const struct disk_view nothing;
+	struct disk_result *disk = &result->disk;
+
+	before = before ? before : &nothing;
+	disk->has = true;
+	disk->view = *view;
+	disk->requests = view->reads + view->writes - before->reads - before->writes;
+	disk->blocks = view->blocks - before->blocks;
+	disk->failed = view->failed - before->failed;
+	disk->gap_ms = (double)view->gap_ns * 1e-6;
+	disk->switchover_gap_ms = -1;
+}
+
 const char *result_engine(const struct result *result)
 {
 	unsigned urings = 0;

@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "perf/disk/disk.h"
 #include "perf/guest.h"
 #include "perf/options.h"
 #include "perf/verify.h"
@@ -51,6 +52,14 @@ struct result {
 	unsigned runs;
 	struct sluice_hist late_us, waited_us;
 	struct verify_result verify;
+	struct disk_result {
+		bool has; /* the guest has a disk; else the rest is nothing */
+		struct disk_view view;
+		/* Done, as the guest saw: at a source while it migrated, at a destination since it first ran. */
+		uint64_t requests, blocks, failed;
+		uint64_t run_on_requests;         /* once it was over, where it then ran; source only */
+		double gap_ms, switchover_gap_ms; /* between completions; switchover: negative: not known */
+	} disk;
 	uint64_t sluice_bytes, page_tables_bytes; /* of this side; page tables: grown during the migration */
 	uint64_t peer_sluice_bytes, peer_page_tables_bytes;
 
@@ -64,6 +73,9 @@ void result_sample(struct result *result, double at_s, const struct sluice_stats
 
 /* Take what the session can tell at its end. */
 void result_collect(struct result *result, struct sluice *session);
+
+/* Take what the guest's disk did, `before` (NULL: at first) not counted. Also to take the gaps again. */
+void result_take_disk(struct result *result, const struct disk_view *view, const struct disk_view *before);
 
 /* What carried the data streams: "io_uring", "plain", "mixed"; NULL: nothing did, or the library does not tell. */
 const char *result_engine(const struct result *result);

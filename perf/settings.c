@@ -13,7 +13,7 @@
 #include "perf/settings.h"
 #include "perf/units.h"
 
-#define COOKIE_VERSION 3
+#define COOKIE_VERSION 4
 #define MAGIC "migperf"
 
 const char *const settings_fills[] = { "random", "zero", "text", "guest", NULL };
@@ -73,6 +73,35 @@ static int check_kvm(const struct guest_settings *settings, char error[SETTINGS_
 	return -EINVAL;
 }
 
+uint64_t settings_disk_bytes(const struct guest_settings *settings)
+{
+	return settings->disk.path[0] ? area_pages(settings->disk.depth) * SLUICE_PAGE_SIZE : 0;
+}
+
+/* A guest without one is always right. */
+static int check_disk(const struct guest_settings *settings, char error[SETTINGS_ERROR])
+{
+	const struct disk_settings *disk = &settings->disk;
+	char a[UNITS_TEXT], b[UNITS_TEXT];
+
+	if (!disk->path[0])
+		return 0;
+	if (settings->type == GUEST_KVM)
+		snprintf(error, SETTINGS_ERROR, "--disk needs --guest process: a KVM guest has no driver for it in this version");
+	else if (disk->depth < 1 || disk->depth > AREA_MAX_DEPTH)
+		snprintf(error, SETTINGS_ERROR, "--io-depth %" PRIu32 " is out of range: 1 to %u", disk->depth, AREA_MAX_DEPTH);
+	else if (!fault_is_valid(&disk->fault))
+		snprintf(error, SETTINGS_ERROR, "--io-fault is out of range");
+	else if (settings->wss_bytes + settings_disk_bytes(settings) > settings->memory.bytes)
+		snprintf(error, SETTINGS_ERROR,
+			 "-m %s is too small for --wss %s and the disk's buffers at its end: choose a smaller "
+			 "--wss or --io-depth",
+			 units_exact(settings->memory.bytes, a), units_exact(settings->wss_bytes, b));
+	else
+		return 0;
+	return -EINVAL;
+}
+
 int settings_check(const struct guest_settings *settings, char error[SETTINGS_ERROR])
 {
 	const struct memory_spec *memory = &settings->memory;
@@ -99,7 +128,7 @@ int settings_check(const struct guest_settings *settings, char error[SETTINGS_ER
 		 (settings->type != GUEST_KVM || settings->content.touched_per_2_32 != 1ull << 32))
 		snprintf(error, SETTINGS_ERROR, "--fill guest needs --guest kvm, and fills all: leave --touched out");
 	else
-		return settings->type == GUEST_KVM ? check_kvm(settings, error) : 0;
+		return settings->type == GUEST_KVM && check_kvm(settings, error) ? -EINVAL : check_disk(settings, error);
 	return -EINVAL;
 }
 
@@ -138,9 +167,38 @@ char *settings_encode(const struct guest_settings *s)
 			 settings_patterns[s->pattern], "verify", settings_verifies[s->verify], "dirty_rate",
 			 (json_int_t)s->dirty_rate, "wss", (json_int_t)s->wss_bytes, "need", (json_int_t)s->need_bytes, "vcpus",
 			 (int)s->vcpus, "prealloc", (int)s->prealloc, "prepare", (int)s->prepare, "from", from);
+	if (json && s->disk.path[0])
+		json_object_set_new(json, "disk",
+				    json_pack("{s:s, s:I, s:i, s:s, s:I}", "path", s->disk.path, "id", (json_int_t)s->disk.id,
+					      "depth", (int)s->disk.depth, "fault", fault_names[s->disk.fault.kind], "value",
+					      (json_int_t)s->disk.fault.value));
 	text = json ? json_dumps(json, JSON_COMPACT) : NULL;
 	json_decref(json);
 	return text;
+}
+
+/* -EBADMSG: it is not what it may be. settings_check() does the rest. */
+static int take_disk(json_t *json, struct disk_settings *disk, char error[SETTINGS_ERROR])
+{
+	json_t *from = json_object_get(json, "disk");
+	const char *path, *fault;
+	json_int_t id, value;
+	int depth, kind;
+
+	if (!from)
+		return 0;
+	if (json_unpack(from, "{s:s, s:I, s:i, s:s, s:I}", "path", &path, "id", &id, "depth", &depth, "fault", &fault, "value",
+			&value) ||
+	    !path[0] || strlen(path) >= AREA_PATH || id <= 0 || depth < 0 || value < 0 ||
+	    (kind = settings_find(fault_names, fault)) < 0) {
+		snprintf(error, SETTINGS_ERROR, "guest settings hold a disk that this migperf does not know");
+		return -EBADMSG;
+	}
+	strcpy(disk->path, path);
+	disk->id = (uint64_t)id;
+	disk->depth = (uint32_t)depth;
+	disk->fault = (struct fault){ (enum fault_kind)kind, (uint64_t)value };
+	return 0;
 }
 
 /* The strings and numbers of a cookie into settings. -EBADMSG: one is not what it may be. */
@@ -192,7 +250,7 @@ static int take(json_t *json, struct guest_settings *s, char error[SETTINGS_ERRO
 	s->prealloc = prealloc;
 	s->prepare = prepare;
 	copy_printable(s->from, from);
-	return 0;
+	return take_disk(json, &s->disk, error);
 }
 
 int settings_decode(const void *data, size_t length, struct guest_settings *ret, char error[SETTINGS_ERROR])

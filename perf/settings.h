@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 #include "perf/content.h"
+#include "perf/disk/area.h"
 #include "perf/memory.h"
 #include "perf/pattern.h"
 
@@ -36,7 +37,8 @@ struct guest_settings {
 	uint64_t wss_bytes;
 	uint64_t need_bytes; /* what the destination will come to hold */
 	uint32_t vcpus;
-	uint32_t ring_pages;      /* dirty ring of each vCPU, 0: none. This end's own affair, it does not travel */
+	uint32_t ring_pages; /* dirty ring of each vCPU, 0: none. This end's own affair, it does not travel */
+	struct disk_settings disk;
 	char from[SETTINGS_FROM]; /* who offers it, for messages: printable */
 	bool prealloc;
 	bool prepare; /* of the session, not the guest: populate memory and refuse with SETTINGS_PREPARED */
@@ -54,6 +56,9 @@ int settings_find(const char *const *names, const char *text);
 
 /* "anon", "memfd", "hugetlb", "hugetlb:2M", "hugetlb:1G". 0 or -EINVAL. */
 int settings_parse_backing(const char *text, struct memory_spec *spec);
+
+/* Bytes at the end of memory that its writers leave alone, for the disk's rings and buffers. */
+uint64_t settings_disk_bytes(const struct guest_settings *settings);
 
 /* Whether they make sense together; -EINVAL with one line. For the command line and for what a peer sent. */
 int settings_check(const struct guest_settings *settings, char error[SETTINGS_ERROR]);

@@ -7,7 +7,11 @@
 #include <string.h>
 
 #include "perf/migration.h"
+#include "perf/os.h"
 #include "perf/source.h"
+
+#define DISK_NS (5 * OS_S) /* for another to let go of the disk */
+#define LOOK_NS (20 * OS_MS)
 
 struct source {
 	struct migration migration; /* the one under way, and what all have in common */
@@ -82,6 +86,7 @@ enum exit_status source_prepare(const struct options *options, struct loop *loop
 		memory_destroy(&memory);
 		goto fail;
 	}
+	migration->settings.disk = guest_settings_of(migration->guest)->disk; /* with the file's id */
 	error = loop_run(loop, fill, NULL, source, &migration->cancel);
 	if (error == -ECANCELED) {
 		fprintf(stderr, "migperf: cancelled: the guest's memory was still being filled\n");
@@ -101,11 +106,33 @@ fail:
 	return EXIT_FAILED;
 }
 
+/* After a migration that completed it is the destination's, until that has verified it. EXIT_COMPLETED, or with one line said. */
+static enum exit_status take_disk(struct source *source)
+{
+	struct disk *disk = guest_disk(source->migration.guest);
+	struct loop *loop = source->migration.loop;
+	uint64_t until = os_now_ns() + DISK_NS;
+	int error = disk ? disk_acquire(disk, true) : 0;
+
+	while (error == -EBUSY && os_now_ns() < until && !loop->stops) {
+		loop_wait(loop, os_now_ns() + LOOK_NS);
+		error = disk_acquire(disk, true);
+	}
+	if (!error)
+		return EXIT_COMPLETED;
+	fprintf(stderr, "migperf: cannot use the disk %s: %s\n", source->migration.settings.disk.path,
+		error == -EBUSY ? "another process uses it: wait for that, or name another file" : strerror(-error));
+	return loop->stops ? EXIT_CANCELLED : EXIT_FAILED;
+}
+
 enum exit_status source_run(struct source *source, const char *uri)
 {
 	enum exit_status status = EXIT_COMPLETED;
 
 	for (uint64_t done = 0; done < source->migration.options->count && status == EXIT_COMPLETED; done++) {
+		status = take_disk(source);
+		if (status != EXIT_COMPLETED)
+			break;
 		migration_run(&source->migration, uri);
 		status = source->migration.result->exit_status;
 		present(source);

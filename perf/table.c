@@ -70,6 +70,9 @@ static void print_costs(const struct result *r)
 		row("processor time", "%.2f s at the source, %.2f s at the destination", r->cpu_source_s, r->cpu_destination_s);
 	else
 		row("processor time", "%.2f s at the source", r->cpu_source_s);
+	if (r->disk.has)
+		row("disk", "%" PRIu64 " requests (%s) meanwhile, %" PRIu64 " failed; longest gap between two %.1f ms",
+		    r->disk.requests, units_size(r->disk.blocks * SLUICE_PAGE_SIZE, a), r->disk.failed, r->disk.gap_ms);
 	row("event loop", "%.0f us late in 999 of 1000 ticks or less, %.0f us at worst", r->late_us.p999, r->late_us.max);
 	row("", "big lock held by sluice for %.0f us at most", r->stats.lock_held_us.max);
 	row("sluice's own memory", "%s", units_size(r->sluice_bytes, a));
@@ -87,6 +90,9 @@ static void print_verify(const struct result *r)
 		row("verified", "ok: %s %s", how[r->settings->verify], where);
 	else
 		row("verified", "MEMORY DIFFERS: %" PRIu64 " pages; %s", r->verify.mismatches, r->verify.first);
+	if (r->verify.status == VERIFY_OK && r->disk.has)
+		row("", "and %" PRIu64 " blocks of the disk, %" PRIu64 " in its buffers", r->verify.disk_blocks,
+		    r->verify.kept_blocks);
 }
 
 void result_print_table(const struct result *r)

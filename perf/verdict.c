@@ -9,6 +9,24 @@
 
 #define REPORT_NS (30 * OS_S) /* without a sign of life from the destination's migperf, after completion */
 
+/* What the disk did there, and the gap across the switchover: from the guest's last completion here to its first there. */
+static void take_disk(struct migration *migration, const struct report_disk *there)
+{
+	struct disk *disk = guest_disk(migration->guest);
+	struct disk_result *here = &migration->result->disk;
+	uint64_t done = here->view.reads + here->view.writes;
+
+	here->run_on_requests = there->requests > done ? there->requests - done : 0;
+	if (there->first_ns > here->view.last_ns && here->view.last_ns && migration->result->one_clock) {
+		disk_add_gap(disk, there->first_ns - here->view.last_ns);
+		disk_look(disk, &here->view);
+		here->switchover_gap_ms = (double)(there->first_ns - here->view.last_ns) * 1e-6;
+		here->gap_ms = (double)here->view.gap_ns * 1e-6;
+	}
+	if ((double)there->gap_ns * 1e-6 > here->gap_ms)
+		here->gap_ms = (double)there->gap_ns * 1e-6;
+}
+
 static void take_result(struct migration *migration, const struct report *report)
 {
 	struct result *result = migration->result;
@@ -25,6 +43,8 @@ static void take_result(struct migration *migration, const struct report *report
 	result->stopped_ms = (double)report->stopped_ns * 1e-6;
 	result->has_clocks = report->has_clocks;
 	result->clocks = report->clocks;
+	if (result->disk.has)
+		take_disk(migration, &report->disk);
 	result->run_on_pages_per_s = report->run_on_pages_per_s;
 }
 
@@ -102,6 +122,20 @@ static int verify_here(void *arg)
 	return verify_guest(migration->guest, migration->settings.verify, &migration->cancel, &migration->result->verify);
 }
 
+/* The disk ran on here since result->disk was taken. */
+static void survive_disk(struct migration *migration)
+{
+	struct disk_result *disk = &migration->result->disk;
+	struct disk_view view;
+
+	if (!disk->has)
+		return;
+	disk_look(guest_disk(migration->guest), &view);
+	disk->run_on_requests = view.reads + view.writes - disk->view.reads - disk->view.writes;
+	disk->gap_ms = (double)view.gap_ns * 1e-6;
+	disk->view = view;
+}
+
 /* After a failure: the guest must go on here as if nothing had happened. */
 static void check_survivor(struct migration *migration)
 {
@@ -119,6 +153,7 @@ static void check_survivor(struct migration *migration)
 	while (os_now_ns() < until)
 		loop_wait(migration->loop, until);
 	guest_look(migration->guest, &view);
+	survive_disk(migration);
 	result->run_on_pages_per_s = (double)(view.pages_written - before.pages_written) / (double)(os_now_ns() - now) * OS_S;
 	result->gap_ms = (double)view.gap_ns * 1e-6;
 	result->vcpu_gap_ms = (double)view.vcpu_gap_ns * 1e-6;
@@ -147,6 +182,10 @@ void verdict_reach(struct migration *migration)
 	result->exit_status = end_outcome(&migration->end, &result->status, result->error);
 	guest_look(migration->guest, &view);
 	result->pages_written = view.pages_written - migration->written_before;
+	if (guest_disk(migration->guest)) {
+		disk_look(guest_disk(migration->guest), &result->disk.view);
+		result_take_disk(result, &result->disk.view, &migration->disk_before);
+	}
 	result->rings_full = view.rings_full - migration->full_before;
 	result->gap_ms = (double)view.gap_ns * 1e-6;
 	result->vcpu_gap_ms = (double)view.vcpu_gap_ns * 1e-6;

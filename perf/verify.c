@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Does guest memory hold what it must?
+/* Do guest memory and disk hold what they must?
  *
  * Threads take pieces of memory in turn. Presence is looked up a granule at a time, before anything is read: a
  * page that does not exist is all zero, and reading a hole of a memfd would make it exist.
@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "perf/disk/disk.h"
 #include "perf/os.h"
 #include "perf/verify.h"
 
@@ -95,6 +96,22 @@ static void *verify_body(void *arg)
 	return NULL;
 }
 
+/* All of it, in whatever mode: it is small. */
+static int verify_disk(struct disk *disk, struct verify_result *result)
+{
+	struct disk_verdict verdict;
+	int error = disk_verify(disk, &verdict);
+
+	if (error)
+		return error;
+	result->disk_blocks = verdict.blocks;
+	result->kept_blocks = verdict.kept_blocks;
+	if (verdict.wrong && !result->mismatches)
+		memcpy(result->first, verdict.first, sizeof(result->first));
+	result->mismatches += verdict.wrong;
+	return 0;
+}
+
 int verify_guest(const struct guest *guest, enum verify_mode mode, _Atomic bool *cancel, struct verify_result *ret)
 {
 	struct verifier verifier = { .guest = guest, .mode = mode, .cancel = cancel, .lock = PTHREAD_MUTEX_INITIALIZER };
@@ -114,6 +131,10 @@ int verify_guest(const struct guest *guest, enum verify_mode mode, _Atomic bool 
 		return verifier.error;
 	if (!guest_tally(guest, text) && !verifier.result.mismatches++)
 		memcpy(verifier.result.first, text, sizeof(text));
+	if (guest_disk(guest))
+		verifier.error = verify_disk(guest_disk(guest), &verifier.result);
+	if (verifier.error)
+		return verifier.error;
 	*ret = verifier.result;
 	ret->status = ret->mismatches ? VERIFY_MISMATCH : VERIFY_OK;
 	return 0;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Does guest memory hold what it must? */
+/* Do guest memory and disk hold what they must? */
 #ifndef PERF_VERIFY_H
 #define PERF_VERIFY_H
 
@@ -15,7 +15,8 @@ struct verify_result {
 	uint64_t mismatches; /* pages */
 	uint64_t pages;      /* looked at */
 	uint64_t first_page;
-	char first[CONTENT_TEXT]; /* what is wrong with the lowest wrong page; in a report: also why it was skipped */
+	uint64_t disk_blocks, kept_blocks; /* of a disk: compared in the file, and in buffers; a wrong one counts as a page */
+	char first[CONTENT_TEXT];          /* what is wrong with the lowest wrong page; in a report: also why it was skipped */
 };
 
 extern const char *const verify_names[]; /* as in the JSON, by status */
