@@ -277,6 +277,14 @@ static void message(struct destination *d, const struct input *in, struct action
 		fail(d, in, out, SLUICE_FAILED, MESSAGE_CANCEL, -EPROTO, -1, text);
 }
 
+/* The guest runs here, and the source may not know. */
+static void apart(struct destination *d, const struct input *in, struct actions *out)
+{
+	if (d->phase != SLUICE_COMPLETED)
+		enter(d, out, SLUICE_COMPLETED);
+	remember(d, in, DESTINATION_WAIT_DONE);
+}
+
 static void lost(struct destination *d, const struct input *in, struct actions *out)
 {
 	if (in->type == INPUT_STREAM_LOST) {
@@ -292,9 +300,7 @@ static void lost(struct destination *d, const struct input *in, struct actions *
 	} else if (d->state == DESTINATION_LINGERING) {
 		end(d, in, out, SLUICE_COMPLETED);
 	} else if (d->state == DESTINATION_WAIT_DONE) {
-		if (d->phase != SLUICE_COMPLETED)
-			enter(d, out, SLUICE_COMPLETED);
-		remember(d, in, DESTINATION_WAIT_DONE);
+		apart(d, in, out);
 	} else if (d->state == DESTINATION_TELLING) {
 		remember(d, in, DESTINATION_TELLING);
 	}
@@ -353,6 +359,11 @@ static void tick(struct destination *d, const struct input *in, struct actions *
 		return;
 	if (d->state == DESTINATION_READY) {
 		doubt(d, out, "it does not answer");
+	} else if (d->state == DESTINATION_WAIT_DONE && d->link_up) {
+		/* It does not let go: the link is of no use, or was lost just now. Then it may ask on another. */
+		actions_add(out, ACTION_LINK_DROP)->link = d->epoch;
+		d->link_up = false;
+		apart(d, in, out);
 	} else if (d->state == DESTINATION_WAIT_DONE) {
 		end(d, in, out, SLUICE_COMPLETED);
 	} else if (d->state == DESTINATION_TELLING) {
