@@ -142,9 +142,10 @@ static void has_stayed(const struct input *in)
 
 	if (!said || known || in->type == INPUT_CLOSE || in->type == INPUT_MESSAGE || wires_link_of(SIM_DESTINATION, &apart_ns))
 		return;
+	enum { DROPPED_MS = 50 }; /* from the word to let go of a link until that is done */
 	uint64_t remember_ms = embedder_habits.param[SLUICE_REMEMBER_MS];
 	remember_ms += remember_ms ? embedder_habits.param[SLUICE_DEAD_PEER_MS] : 0;
-	if (apart_ns / SIM_MS + 1 < remember_ms)
+	if (apart_ns / SIM_MS + DROPPED_MS < remember_ms)
 		sim_violation("Law 6: the destination forgets a migration %lu ms after the link was lost, not %lu",
 			      apart_ns / SIM_MS, remember_ms);
 }

@@ -25,7 +25,7 @@ static struct {
 	uint32_t sent, heard; /* so many; the next number that may come */
 	uint32_t before_word;
 	uint32_t anew_from; /* the first number of a session that does not know what became of those before */
-	bool under_way; /* one more is being sent */
+	bool under_way;     /* one more is being sent */
 	uint16_t length[MESSAGES];
 } talks[2]; /* [who sends] */
 
@@ -49,12 +49,9 @@ void talk_begin(enum sim_side side)
 	talks[side].at = sim_now;
 	talks[side].stuck_since = 0;
 	talks[side].under_way = false;
-	if (side == SIM_DESTINATION) { /* what its last session has sent may still be heard, or not: it counts on */
-		talks[side].anew_from = talks[side].sent;
-		return;
-	}
-	talks[SIM_SOURCE].sent = talks[SIM_SOURCE].heard = talks[SIM_SOURCE].before_word = 0;
-	talks[SIM_DESTINATION].heard = talks[SIM_DESTINATION].sent;
+	/* What its last session has sent may still be heard, or not: it counts on. */
+	talks[side].anew_from = talks[side].sent;
+	talks[side].before_word = 0;
 }
 
 uint64_t talk_bytes(void)
@@ -122,6 +119,12 @@ void talk_now(enum sim_side side)
 	talks[side].sent += !rc;
 }
 
+/* So many have been heard, or will never be. */
+static uint32_t known(enum sim_side from)
+{
+	return talks[from].heard > talks[from].anew_from ? talks[from].heard : talks[from].anew_from;
+}
+
 void talk_heard(enum sim_side side, const void *data, size_t length)
 {
 	enum sim_side from = (enum sim_side) !side;
@@ -137,8 +140,7 @@ void talk_heard(enum sim_side side, const void *data, size_t length)
 			sim_violation("message %u is damaged at byte %zu", number, i);
 	if (number < talks[from].heard)
 		sim_violation("message %u comes twice, or after a later one", number);
-	uint32_t next = talks[from].heard, anew = talks[from].anew_from;
-	next = next < anew && number >= anew ? anew : next;
+	uint32_t next = number >= talks[from].anew_from ? known(from) : talks[from].heard;
 	if (number > next && wires_links_of(embedders[side].migration) < 2)
 		sim_violation("message %u comes, and %u did not", number, next);
 	talks[from].heard = number + 1;
@@ -155,7 +157,7 @@ void talk_word_told(enum sim_side side)
 
 	if (!promises_was_read(migration, side, side == SIM_SOURCE ? MESSAGE_RUNNING : MESSAGE_DONE))
 		return; /* it knows otherwise */
-	if (talks[!side].heard < due && wires_links_of(migration) < 2)
+	if (known((enum sim_side) !side) < due && wires_links_of(migration) < 2)
 		sim_violation("the %s is told that it is over, and %u of %u messages sent before that have not come",
 			      side == SIM_SOURCE ? "source" : "destination", due - talks[!side].heard, due);
 }
