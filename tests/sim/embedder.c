@@ -374,6 +374,7 @@ void embedder_start(enum sim_side side)
 	if (side == SIM_SOURCE) {
 		e->migration = promises_begin();
 		contracts_attempt();
+		disk_attempt();
 	} else {
 		laws_destination_begins();
 	}

@@ -281,7 +281,6 @@ static void check_end(void)
 
 static void attempt(void)
 {
-	disk_attempt();
 	faults_last_until(sim_now);
 	memset(&watch, 0, sizeof watch);
 	operator_reset();
