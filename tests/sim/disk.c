@@ -222,7 +222,8 @@ void disk_check(void)
 	uint64_t quiet = disk.quiet_since ? sim_now - disk.quiet_since : 0;
 	if (quiet > (param[SLUICE_DRAIN_WINDOW_MS] + LOOP_MS) * SIM_MS)
 		sim_violation("the running guest's I/O has not been picked up for %.1f ms", (double)quiet * 1e-6);
-	if (disk.quiet_ns > (sim_now - disk.began) / 100 * param[SLUICE_DRAIN_SHARE] + (25 + d->tries * LOOP_MS) * SIM_MS)
+	if (disk.quiet_ns >
+	    (sim_now - disk.began) / 100 * param[SLUICE_DRAIN_SHARE] + (25 + (uint64_t)d->tries * LOOP_MS) * SIM_MS)
 		sim_violation("the running guest's I/O was not picked up for %.1f of %.1f ms", (double)disk.quiet_ns * 1e-6,
 			      (double)(sim_now - disk.began) * 1e-6);
 	if (param[SLUICE_DRAIN_FAIL] == SLUICE_DRAIN_FAILS && param[SLUICE_DRAIN_TRIES] && d->busy > param[SLUICE_DRAIN_TRIES])
