@@ -86,7 +86,7 @@ static bool asks_log(const struct cell *c)
 	}
 }
 
-/* And once more, to stop it. */
+/* And once more, to stop it: sync does, in its own time, and much may be said meanwhile. */
 static bool stops_log(const struct cell *c)
 {
 	uint32_t under_way = M(STREAMS_UP) | M(LANDED) | M(SWITCHOVER) | M(READY) | M(CANCEL);
@@ -94,8 +94,8 @@ static bool stops_log(const struct cell *c)
 	if (c->side != SIM_SOURCE)
 		return false;
 	switch (c->phase) {
-	case SLUICE_COMPLETED: return c->message != MESSAGE_BYE;
-	case SLUICE_CANCELLED: return among(c->message, under_way);
+	case SLUICE_COMPLETED: return true;
+	case SLUICE_CANCELLED: return among(c->message, under_way | M(NEVER) | M(BYE) | M(ANSWER));
 	case SLUICE_FAILED: return among(c->message, under_way | M(HELLO) | M(GO) | M(NEVER) | M(BYE));
 	default: return false;
 	}
