@@ -29,7 +29,7 @@ void answers_asked(struct embedder *e, enum sluice_request r)
 
 	if (a->due)
 		sim_violation("%s is asked for %s twice", embedder_names[e->side], requests[r]);
-	*a = (struct answer){ .due = true, .at = sim_now, .asked_at = coverage_asked_at[e->side] };
+	*a = (struct answer){ .due = true, .since = sim_now, .at = sim_now, .asked_at = coverage_asked_at[e->side] };
 	enum fault fault = faults_of_request(e->side);
 	if (fault == FAULT_CALLBACK_FAILS || (embedder_habits.fails && sim_one_in(embedder_habits.fails)))
 		a->code = -EIO;

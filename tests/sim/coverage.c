@@ -12,6 +12,7 @@
 #include "tests/sim/embedder.h"
 #include "tests/sim/outcome.h"
 #include "tests/sim/race.h"
+#include "tests/sim/waits.h"
 #include "tests/sim/world.h"
 #include "tests/sim/yield.h"
 
@@ -297,6 +298,7 @@ void __wrap_source_step(struct source *source, const struct input *input, struct
 
 	contracts_told(source, input);
 	__real_source_step(source, input, actions);
+	waits_source(source);
 	contracts_ordered(actions);
 	/* Late words change nothing; and what landed is no news after READY, though a report may come after it. */
 	bool news = actions->n || source->state != before.state ||
@@ -316,6 +318,7 @@ void __wrap_destination_step(struct destination *destination, const struct input
 	const struct destination before = *destination;
 
 	__real_destination_step(destination, input, actions);
+	waits_destination(destination);
 	bool news = actions->n || destination->state != before.state;
 	bool link = destination->link_up || destination->state == DESTINATION_LISTENING;
 	note(SIM_DESTINATION, input, destination->phase, link && destination->state != DESTINATION_ENDED, news, actions);

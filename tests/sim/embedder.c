@@ -45,6 +45,17 @@ static struct {
 
 /* ---------------------------------------------------------------- callbacks */
 
+/* What it works on would be freed. An answer that took too long is nobody's; it is asked for a little before the loop hears of that. */
+static void check_answered(const struct embedder *e)
+{
+	enum { LOOP_MS = 500 };
+
+	for (int r = 1; r <= SLUICE_RESUME; r++)
+		if (e->answers[r].due &&
+		    sim_now + LOOP_MS * SIM_MS < e->answers[r].since + embedder_habits.callback_ms[e->side] * SIM_MS)
+			sim_violation("the %s has ended while its embedder does what it was asked", embedder_names[e->side]);
+}
+
 static void on_event(void *opaque, const struct sluice_event *event)
 {
 	struct embedder *e = opaque;
@@ -53,6 +64,7 @@ static void on_event(void *opaque, const struct sluice_event *event)
 		e->ended = true;
 		sim_trace("%s: ended", embedder_names[e->side]);
 		outcome_ended(e->side);
+		check_answered(e);
 	}
 	if (event->type == SLUICE_EVENT_MESSAGE)
 		talk_heard(e->side, event->u.message.data, event->u.message.length);
@@ -64,6 +76,10 @@ static void on_event(void *opaque, const struct sluice_event *event)
 	struct sluice_error error;
 	sluice_get_error(e->session, &error);
 	sim_trace("%s: phase %s%s%s", embedder_names[e->side], sluice_phase_name(e->phase), error.code ? ": " : "", error.text);
+	if (e->side == SIM_SOURCE && e->phase == SLUICE_ACTIVE && !guest.running[SIM_SOURCE])
+		sim_violation("Law 9: the source is active, and its guest stands still");
+	if (e->side == SIM_SOURCE && (e->phase == SLUICE_FAILED || e->phase == SLUICE_CANCELLED) && guest.throttle)
+		sim_violation("Law 9: the source has given up, and its guest is slowed down by %u %% still", guest.throttle);
 	promises_phase(e->side, e->phase);
 	outcome_phase(e->side, e->phase);
 	if (e->phase == SLUICE_COMPLETED)
@@ -161,6 +177,8 @@ static int on_lock(void *opaque, uint64_t until)
 {
 	struct embedder *e = opaque;
 
+	if (until > sim_now + embedder_habits.param[SLUICE_CALLBACK_MS] * SIM_MS)
+		sim_violation("Law 2: %s wants the big lock however long it takes", fiber_current->name);
 	if (fiber_current->mutexes)
 		sim_violation("Law 2: %s takes the big lock while holding an inner one", fiber_current->name);
 	if (sim_now < big_lock[e->side].until)

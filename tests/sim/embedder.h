@@ -11,6 +11,7 @@
 
 struct answer {
 	bool due, hangs;
+	uint64_t since;
 	struct spot asked_at;
 	uint64_t at;
 	int code;
