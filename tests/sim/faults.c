@@ -295,7 +295,9 @@ static void start_again(const struct plan *p, enum sim_side side)
 /* Returns whether it was done. May not return at all where a side kills itself. */
 static bool strike(struct plan *p)
 {
-	uint64_t until = sim_now + sim_spread(p->when == AT_SPOT ? SIM_S : SIM_MS, 8 * SIM_S);
+	/* Now and then it is night, and somebody comes in the morning. */
+	uint64_t longest = sim_one_in(64) ? 150 * SIM_S : 8 * SIM_S;
+	uint64_t until = sim_now + sim_spread(p->when == AT_SPOT ? SIM_S : SIM_MS, longest);
 
 	if (!can_strike(p))
 		return false;

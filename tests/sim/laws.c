@@ -144,9 +144,9 @@ void laws_all_landed(const char *when)
 
 void laws_dead_peers_noticed(const uint64_t dead_peer_ms[2])
 {
-	/* Beyond that: streams are looked at ten times a second, threads are left alone for 20 ms and do not run at once; and at the door a
-	 * greeting has 2 s, whatever a dead peer is. */
-	enum { SLACK_MS = 200, GREETING_MS = 2000 };
+	/* Beyond that: a connection takes its time to be made, streams are looked at ten times a second, threads are left alone for 20 ms
+	 * and do not run at once; and at the door a greeting has 2 s, whatever a dead peer is. */
+	enum { SLACK_MS = 400, GREETING_MS = 2000 };
 
 	for (int side = 0; side < 2; side++) {
 		uint64_t dead_ms = dead_peer_ms[side], at_door = dead_ms < GREETING_MS ? (GREETING_MS - dead_ms) * SIM_MS : 0;

@@ -144,7 +144,7 @@ static void choose_habits(void)
 	h->param[SLUICE_DRAIN_TRIES] = 1 + sim_below(4);
 	h->param[SLUICE_DRAIN_FAIL] = sim_one_in(4) ? SLUICE_DRAIN_FAILS : SLUICE_DRAIN_RETRY;
 	h->alone = sim_one_in(2);
-	h->patience_ns = sim_spread(SIM_MS, sim_one_in(2) ? 200 * SIM_MS : 20 * SIM_S);
+	h->patience_ns = sim_spread(SIM_MS, sim_one_in(2) ? 200 * SIM_MS : sim_one_in(4) ? 150 * SIM_S : 20 * SIM_S);
 	h->slow_ns = sim_spread(10 * US, 100 * SIM_MS);
 	h->fails = sim_one_in(8) ? 4 : 0;
 	h->hangs = sim_one_in(8) ? 4 : 0;
