@@ -12,10 +12,14 @@
 #include "core/run/session.h"
 #include "streams/thread.h"
 
+#ifndef SYNC_MIB_PAGES
+#define SYNC_MIB_PAGES 256 /* fewer in the simulator, whose guests are of one piece else */
+#endif
+
 enum {
-	PIECE_MIN = 16 << 8,
-	PIECE_START = 64 << 8,
-	PIECE_MAX = 256 << 8, /* pages: 16, 64, 256 MiB */
+	PIECE_MIN = 16 * SYNC_MIB_PAGES,
+	PIECE_START = 64 * SYNC_MIB_PAGES,
+	PIECE_MAX = 256 * SYNC_MIB_PAGES,
 	LEAD_PIECES = 2,
 };
 static const uint64_t piece_long_ns = 2000000, piece_short_ns = 500000;
