@@ -97,7 +97,7 @@ static bool stops_log(const struct cell *c)
 	switch (c->phase) {
 	case SLUICE_COMPLETED: return true;
 	case SLUICE_CANCELLED: return among(c->message, under_way | M(NEVER) | M(BYE) | M(ANSWER));
-	case SLUICE_FAILED: return among(c->message, under_way | M(HELLO) | M(GO) | M(NEVER) | M(BYE));
+	case SLUICE_FAILED: return among(c->message, under_way | M(HELLO) | M(GO) | M(NEVER) | M(BYE) | M(ANSWER));
 	default: return false;
 	}
 }

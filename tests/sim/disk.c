@@ -14,8 +14,7 @@
 
 enum {
 	QUEUE = 8,
-	LOOP_MS = 150 + 400, /* until an embedder's loop that is slow has taken a depth */
-	DRAIN_S = 90,        /* more than the slowest disk, the longest window and the least share need together */
+	DRAIN_S = 90, /* more than the slowest disk, the longest window and the least share need together */
 	STUCK_MS = 60,
 };
 
@@ -28,6 +27,7 @@ static struct {
 	} request[QUEUE];
 	uint32_t in_flight;
 	uint64_t takes_ns, hang_ns, loop_ns, late_again;
+	uint64_t loop_most_ms;               /* until an embedder's loop that is slow has taken a depth */
 	uint32_t hangs, fails, strays, lies; /* one time in so many; 0: never */
 	bool knows_stuck;
 	bool strayed;         /* a request came in though none was to be picked up */
@@ -51,6 +51,7 @@ void disk_make(void)
 	disk.lies = sim_one_in(8) ? 8 : 0;
 	disk.knows_stuck = sim_one_in(2);
 	disk.loop_ns = sim_one_in(4) ? sim_spread(SIM_MS, 400 * SIM_MS) : 0;
+	disk.loop_most_ms = 150 + disk.loop_ns / SIM_MS;
 }
 
 void disk_must_be_slow(void)
@@ -220,10 +221,10 @@ void disk_check(void)
 		return;
 	const struct drain *d = &s->decide.source.drain;
 	uint64_t quiet = disk.quiet_since ? sim_now - disk.quiet_since : 0;
-	if (quiet > (param[SLUICE_DRAIN_WINDOW_MS] + LOOP_MS) * SIM_MS)
+	if (quiet > (param[SLUICE_DRAIN_WINDOW_MS] + disk.loop_most_ms) * SIM_MS)
 		sim_violation("the running guest's I/O has not been picked up for %.1f ms", (double)quiet * 1e-6);
 	if (disk.quiet_ns >
-	    (sim_now - disk.began) / 100 * param[SLUICE_DRAIN_SHARE] + (25 + (uint64_t)d->tries * LOOP_MS) * SIM_MS)
+	    (sim_now - disk.began) / 100 * param[SLUICE_DRAIN_SHARE] + (25 + d->tries * disk.loop_most_ms) * SIM_MS)
 		sim_violation("the running guest's I/O was not picked up for %.1f of %.1f ms", (double)disk.quiet_ns * 1e-6,
 			      (double)(sim_now - disk.began) * 1e-6);
 	if (param[SLUICE_DRAIN_FAIL] == SLUICE_DRAIN_FAILS && param[SLUICE_DRAIN_TRIES] && d->busy > param[SLUICE_DRAIN_TRIES])

@@ -243,6 +243,10 @@ bool goal_plan(uint64_t seed)
 	struct cell another = { c.side, c.phase, FAULT_RESTART_DESTINATION, c.message };
 	if (c.fault == FAULT_CANCEL_DESTINATION && c.side == SIM_SOURCE && sim_one_in(2))
 		plan_at(&another);
+	/* Sync wants the lock as soon as it is over: so late only if it has not had it since. */
+	struct cell earlier = { c.side, SLUICE_DEVICE, FAULT_LOCK_HELD, MESSAGE_READY };
+	if (c.fault == FAULT_LOCK_HELD && c.message == MESSAGE_ANSWER)
+		plan_at(&earlier);
 	if (sim_one_in(fault_harm(c.fault) || c.fault == FAULT_LOG_FAILS
 			       ? 2
 			       : 4)) /* so that it may strike in the midst of what otherwise is one go */

@@ -101,9 +101,9 @@ static void has_heard(void)
 	uint64_t peaceful =
 		of_callbacks | of_cancels | BIT(FAULT_CRASH_SOURCE) | BIT(FAULT_RESTART_SOURCE) | BIT(FAULT_HOST_SOURCE);
 
-	/* To one who is shown out nothing is sent twice: a new socket takes so few bytes at once, but here it may not. */
-	if (only(peaceful & ~BIT(FAULT_CANCEL_SOURCE)) && !wire_habits_now.partial &&
-	    promises_was_written(s->migration, SIM_DESTINATION, MESSAGE_REFUSE) &&
+	/* A session that loses its source ends, and lets go of those whom it is showing out: they may have read half of the word. */
+	uint64_t kinds = wire_habits_now.partial ? of_callbacks | of_cancels : peaceful;
+	if (only(kinds & ~BIT(FAULT_CANCEL_SOURCE)) && promises_was_written(s->migration, SIM_DESTINATION, MESSAGE_REFUSE) &&
 	    !promises_was_read(s->migration, SIM_SOURCE, MESSAGE_REFUSE))
 		sim_violation("Law 9: the source was refused, and is not told so");
 	if (only(of_callbacks | of_cancels) && !closed_early() && !guest.lost && wires_links_of(s->migration) > 1)
