@@ -104,7 +104,7 @@ static void messages_left_behind_are_freed(void)
 {
 	fresh();
 	for (uint32_t i = 0; i < 300; i++) { /* across the end of the ring */
-		struct input in = { .type = INPUT_MESSAGE, .message = malloc(sizeof *in.message) };
+		struct input in = { .type = INPUT_MESSAGE, .message = calloc(1, sizeof *in.message) };
 
 		inbox_post(&inbox, &in);
 		if (i < 200) {
