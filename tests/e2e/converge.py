@@ -25,7 +25,9 @@ def full_speed(guest, mib_per_s, label):
     """Once it was over, the guest wrote as much as it was told to."""
     rate, full = guest["run_on_pages_per_s"], mib_per_s * 256
     if not SANITIZED:
-        checks.check(0.7 * full < rate < 1.5 * full, f"{label}: writes {rate:.0f} pages/s afterwards, not {full}", guest)
+        # A KVM guest takes a fault for each page again when tracking has ended, for a while.
+        least = 0.4 if label.startswith("kvm") else 0.7
+        checks.check(least * full < rate < 1.5 * full, f"{label}: writes {rate:.0f} pages/s afterwards, not {full}", guest)
 
 
 def stops(guest):
