@@ -415,6 +415,14 @@ int message_encode(const struct message *message, uint32_t epoch, uint32_t seq, 
 	return (int)(MESSAGE_HEAD + length);
 }
 
+bool message_begins(const uint8_t *bytes, size_t n)
+{
+	for (size_t i = 0; i < n && i < 4; i++)
+		if (bytes[i] != (uint8_t)(MESSAGE_MAGIC >> 8 * i))
+			return false;
+	return true;
+}
+
 const char *message_looks_like(const uint8_t *bytes, size_t n)
 {
 	if (n >= 4 && !memcmp(bytes, "HTTP", 4))

@@ -149,5 +149,8 @@ int message_read_head(const uint8_t head[MESSAGE_HEAD], struct message_head *ret
  * length, index or count; texts are made printable. */
 int message_decode(const uint8_t *frame, const struct message_head *head, struct message *ret, char error[SLUICE_ERROR_MAX]);
 
+/* May these first bytes of a connection be those of a frame that was cut short? */
+bool message_begins(const uint8_t *bytes, size_t n);
+
 /* What bytes that are no frame look like, for an error: "HTTP", "TLS", ... */
 const char *message_looks_like(const uint8_t *bytes, size_t n);

@@ -6,8 +6,8 @@
 
 enum {
 	REST_MS = 10,
-	DRAIN_REST_MS = 50, /* all is well but for the guest's I/O, and that is left alone for now: no need for rounds in a row */
-	REST_PAGES = 1024,  /* a round of so few pages is over in no time: rest first */
+	DRAIN_REST_MS = 50,    /* between rounds while all that is missing is a drain, and no window may be opened yet */
+	REST_PAGES = 1024,     /* a round of so few pages is over in no time: rest first */
 	STRUGGLING_ROUNDS = 2, /* in a row, before anything is said or done about it */
 	THROTTLE_FIRST = 20,   /* percent, and the steps beyond: as QEMU's cpu-throttle-initial and cpu-throttle-increment */
 	THROTTLE_STEP = 10,

@@ -256,9 +256,8 @@ static void read_ended(struct sluice *s, int n)
 {
 	struct link *link = &s->link;
 	char text[SLUICE_ERROR_MAX];
-	static const uint8_t magic[4] = { 'S', 'L', 'N', 'K' }; /* as MESSAGE_MAGIC is sent: a frame of ours that was cut short */
-	uint32_t known = link->in_got < sizeof magic ? link->in_got : sizeof magic;
-	if (!known || link->in_got >= MESSAGE_HEAD || link->seq_in || link->number > 1 || !memcmp(link->in, magic, known)) {
+	if (!link->in_got || link->in_got >= MESSAGE_HEAD || link->seq_in || link->number > 1 ||
+	    message_begins(link->in, link->in_got)) {
 		link_broke(s, n);
 		return;
 	}

@@ -472,6 +472,23 @@ static void lengths_have_bounds_by_type(void)
 	}
 }
 
+/* A connection that ended early: a frame of ours that was cut is not taken for another protocol ("SLNK" is text, too). */
+static void a_cut_frame_is_ours(void)
+{
+	struct message m = { .type = MESSAGE_BYE };
+	uint8_t frame[MESSAGE_HEAD + 64], other[4];
+
+	CU_ASSERT(message_encode(&m, 1, 0, frame) >= MESSAGE_HEAD);
+	for (size_t n = 1; n < MESSAGE_HEAD; n++)
+		CU_ASSERT(message_begins(frame, n));
+	for (size_t at = 0; at < sizeof other; at++) {
+		memcpy(other, frame, sizeof other);
+		other[at] ^= 0x20;
+		CU_ASSERT(!message_begins(other, sizeof other));
+	}
+	CU_ASSERT(!message_begins((const uint8_t *)"SSH-", 4));
+}
+
 SUITE("message", TEST(there_and_back), TEST(truncations), TEST(damaged_bytes), TEST(hostile_payloads), TEST(counts_beyond_limits),
       TEST(answer_as_it_is_written), TEST(names), TEST(texts_are_made_printable), TEST(codes_are_errors), TEST(unknown_types),
-      TEST(what_it_looks_like), TEST(lengths_have_bounds_by_type))
+      TEST(what_it_looks_like), TEST(a_cut_frame_is_ours), TEST(lengths_have_bounds_by_type))
