@@ -98,6 +98,8 @@ static json_t *guest_json(const struct result *r)
 				 (int)r->stats.throttle_max_percent, "run_on_pages_per_s", seconds_json(r->run_on_pages_per_s),
 				 "ran_ns", ran_json(r));
 
+	if (r->source)
+		json_object_set_new(json, "source_gap_ms", json_real(r->source_gap_ms));
 	if (!r->settings || r->settings->type != GUEST_KVM)
 		return json;
 	json_object_set_new(json, "vcpu_gap_ms", json_real(r->vcpu_gap_ms));

@@ -17,6 +17,7 @@
 
 #define GO_ON (-1)
 #define MAX_HOLD_MS 50000u /* the library waits for a minute */
+#define MAX_WARM_UP_MS 3600000u
 #define RING_PAGES 4096u   /* of a vCPU's dirty ring: small enough that a guest at full speed fills it */
 
 static const char help[] =
@@ -45,6 +46,7 @@ static const char help[] =
 	"      --wss SIZE            working set that it writes (all memory)\n"
 	"      --pattern KIND        seq, rand, zipf, gc: in which order (rand)\n"
 	"      --vcpus N             threads or vCPUs that write (1)\n"
+	"      --warm-up MS          let it run for so long before each migration (0)\n"
 	"      --seed N              of all content and order (random)\n"
 	"      --disk FILE           a disk that it keeps busy; both ends open FILE, which is made if it is not there\n"
 	"      --io-depth N          requests that it keeps outstanding, 1 to 256 (32)\n"
@@ -138,6 +140,7 @@ enum {
 	OPT_DRAIN_WINDOW,
 	OPT_DRAIN_TRIES,
 	OPT_DRAIN_FAIL,
+	OPT_WARM_UP,
 	OPT_COMPRESS,
 	OPT_TRACKER,
 	OPT_DEAD_PEER,
@@ -179,6 +182,7 @@ static const struct option known[] = {
 	{ "drain-window", required_argument, NULL, OPT_DRAIN_WINDOW },
 	{ "drain-tries", required_argument, NULL, OPT_DRAIN_TRIES },
 	{ "drain-fail", required_argument, NULL, OPT_DRAIN_FAIL },
+	{ "warm-up", required_argument, NULL, OPT_WARM_UP },
 	{ "compress", required_argument, NULL, OPT_COMPRESS },
 	{ "tracker", required_argument, NULL, OPT_TRACKER },
 	{ "dead-peer", required_argument, NULL, OPT_DEAD_PEER },
@@ -382,6 +386,7 @@ static int take_migration_option(int option, const char *arg, struct options *o)
 	case OPT_DRAIN_TRIES: return take_number("--drain-tries", arg, 0, 1000000, &o->drain_tries);
 	case OPT_DRAIN_FAIL: return take_drain_fail(arg, o);
 	case OPT_HOLD: return take_number("--hold", arg, 0, MAX_HOLD_MS, &o->hold_ms);
+	case OPT_WARM_UP: return take_number("--warm-up", arg, 0, MAX_WARM_UP_MS, &o->warm_up_ms);
 	case OPT_COMPRESS:
 		result = take_choice("--compress", arg, (const char *const[]){ "none", "lz4", "auto", NULL }, &choice);
 		o->compress = (enum sluice_compress)choice;
@@ -464,6 +469,7 @@ static const char *source_only(int option)
 	case OPT_DRAIN_WINDOW: return "--drain-window";
 	case OPT_DRAIN_TRIES: return "--drain-tries";
 	case OPT_DRAIN_FAIL: return "--drain-fail";
+	case OPT_WARM_UP: return "--warm-up";
 	case OPT_TRACKER: return "--tracker";
 	case OPT_REPORT: return "--report";
 	default: return NULL;

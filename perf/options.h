@@ -29,7 +29,7 @@ struct options {
 	uint64_t count; /* migrations; 0: until stopped */
 	struct guest_settings guest;
 	uint64_t streams, bandwidth, downtime_ms, timeout_s, dead_peer_ms, in_doubt_ms, throttle_max, hold_ms, drain_window_ms,
-		drain_tries;
+		drain_tries, warm_up_ms;
 	enum sluice_drain_fail drain_fail;
 	enum sluice_compress compress;
 	enum sluice_tracker tracker;

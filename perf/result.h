@@ -40,6 +40,7 @@ struct result {
 
 	double cpu_source_s, cpu_destination_s; /* negative: not known */
 	double gap_ms, switchover_gap_ms;       /* switchover: negative: there was none */
+	double source_gap_ms;                   /* the longest on this side, until the switchover */
 	double stopped_ms; /* that the guest stood still for, as its destination was told; 0: it arrived nowhere */
 	bool has_clocks;   /* clocks, a virtual machine's, are worth something if one_clock */
 	struct guest_clocks clocks;

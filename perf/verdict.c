@@ -187,7 +187,7 @@ void verdict_reach(struct migration *migration)
 		result_take_disk(result, &result->disk.view, &migration->disk_before);
 	}
 	result->rings_full = view.rings_full - migration->full_before;
-	result->gap_ms = (double)view.gap_ns * 1e-6;
+	result->gap_ms = result->source_gap_ms = (double)view.gap_ns * 1e-6;
 	result->vcpu_gap_ms = (double)view.vcpu_gap_ns * 1e-6;
 	result->cpu_source_s = migration->end.cpu_over_s - migration->cpu_before_s;
 	if (result->exit_status == EXIT_COMPLETED) {
