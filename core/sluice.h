@@ -230,6 +230,8 @@ enum sluice_param {
 	SLUICE_HOLD, /* 1: with the guest stopped, stay in phase pre-switchover until sluice_continue(); 0: do not (default) */
 	SLUICE_REMEMBER_MS, /* beyond the longer dead-peer time: so long a session that is decided stays, before ENDED, for a peer that
 				   * may be in doubt; default 5000; 0: not at all */
+	SLUICE_SWITCHOVER_BANDWIDTH, /* bytes/s that the last round, which SLUICE_BANDWIDTH does not limit, is expected to get; 65536 at least;
+				   * 0: what the rounds before it got (default) */
 	/* Of ops.drain_try. A window is a time in which the running guest's I/O is not picked up, so that what is in flight can end. */
 	SLUICE_DRAIN_DEPTH, /* requests in flight when the end is near; default 1 */
 	SLUICE_DRAIN_WINDOW_MS, /* a window is no longer; default 500, 30000 at most. The first is of 25 ms, and each after one in vain

@@ -10,9 +10,14 @@ struct converge {
 	double pages_per_s; /* sent, zero pages left out: what a stopped guest would have to wait for */
 	double dirty_pages_per_s;
 	double overhead_ms; /* of a switchover beside moving pages: pausing, saving, handing off */
+	double told_per_s;  /* pages that the last round will send, by somebody's word; 0: as measured */
 	/* The round under way. */
-	uint64_t opened_ns, fetched_ns, pages_before, nonzero_before;
+	uint64_t opened_ns, fetched_ns;
 	double last_round_ms;
+	bool again;                                        /* sending was measured in another round than the first */
+	uint64_t sampled_ns, pages_before, nonzero_before; /* sending was measured until then */
+	/* The survey before, or the full count that opened the round; surveyed_ns 0: none yet. */
+	uint64_t surveyed_ns, surveyed, pages_surveyed, discovered;
 	uint32_t tries;        /* guests stopped in vain by the downtime guard */
 	uint32_t extra_rounds; /* run although the limit was met */
 };
@@ -26,16 +31,27 @@ enum verdict {
 };
 
 void converge_init(struct converge *c);
-/* A round opens. `fetched`: its dirty bits were fetched just now. */
+/* A round opens. Counts are of the session. */
 void converge_open(struct converge *c, uint64_t now_ns, uint64_t pages, uint64_t nonzero_pages);
-/* All of it was sent. Counts are of the session. */
+/* So much was sent by now, in the midst of a round; as often as one likes. */
+void converge_progress(struct converge *c, uint64_t now_ns, uint64_t pages, uint64_t nonzero_pages);
+/* All of it was sent. */
 void converge_sent(struct converge *c, uint64_t now_ns, uint64_t pages, uint64_t nonzero_pages);
 /* Syncs of the time since the last converge_found() found so many pages. */
 void converge_found(struct converge *c, uint64_t now_ns, uint64_t found);
+/* A survey in the midst of a round, or the full count that it begins with: so many pages are known to be dirty, of those ever looked at, and so many of these were looked at for
+ * the first time (`discovered`, of the session). Returns whether the dirty rate was measured: not by a round's first. */
+bool converge_survey(struct converge *c, uint64_t now_ns, uint64_t dirty, uint64_t pages, uint64_t discovered);
 /* May the answer of a full sync make a difference now, or is by all estimates far too much dirty? */
-bool converge_near(const struct converge *c, uint64_t limit_ms);
-/* `remaining` pages are dirty, exactly; so much device state was there at the last try, 0: not known yet. */
-enum verdict converge_judge(struct converge *c, uint64_t remaining, uint64_t state_bytes, uint64_t limit_ms);
+bool converge_near(const struct converge *c, uint64_t put_off, uint64_t limit_ms);
+/* `remaining` pages are dirty, exactly, `put_off` of them as they are written all the time; so much device state was there at the last
+ * try, 0: not known yet. */
+enum verdict converge_judge(struct converge *c, uint64_t remaining, uint64_t put_off, uint64_t state_bytes, uint64_t limit_ms);
+/* The same question in the midst of a round, of which there is something left to send: may the guest be stopped now, and does the
+ * rest of the round buy nothing? */
+bool converge_enough(const struct converge *c, uint64_t remaining, uint64_t put_off, uint64_t state_bytes, uint64_t limit_ms);
+/* How many pages a round may put off to the last one. */
+uint64_t converge_allowance(const struct converge *c, uint64_t state_bytes, uint64_t limit_ms);
 /* Would another round leave about as much as there is now? */
 bool converge_struggles(const struct converge *c);
 /* How long so many pages and so much state take on the wire, ms. */

@@ -410,6 +410,10 @@ static void tick(struct source *s, const struct input *in, struct actions *out)
 {
 	uint64_t bearable_ns = in->params.callback_ms * 1000000u;
 	bool moving = s->state == SOURCE_ROUND || s->state == SOURCE_SETTLING;
+	if (s->state == SOURCE_ROUND)
+		converge_progress(&s->converge, in->now_ns, in->pages, in->nonzero_pages);
+	if (s->throttle > in->params.throttle_max) /* that was lowered */
+		source_throttle(s, out, in->params.throttle_max);
 	if (s->loss.until_ns && in->now_ns >= s->loss.until_ns && s->state < SOURCE_WAIT_READY)
 		source_fail(s, in, out, s->loss.code, s->loss.stream, s->loss.text);
 	else if (in->params.timeout_ms && source_cancellable(s) && s->state != SOURCE_NEW &&
@@ -459,6 +463,7 @@ void source_step(struct source *s, const struct input *in, struct actions *out)
 {
 	if (s->state == SOURCE_ENDED || (in->link && in->link != s->dials)) /* of a link that was given up */
 		return;
+	s->converge.told_per_s = (double)in->params.switchover_bytes_per_s / SLUICE_PAGE_SIZE;
 	if (in->moved_bytes != s->moved_bytes) {
 		s->moved_bytes = in->moved_bytes;
 		s->progress_ns = in->now_ns;
@@ -486,6 +491,7 @@ void source_step(struct source *s, const struct input *in, struct actions *out)
 	case INPUT_ARMED: armed(s, in, out); break;
 	case INPUT_ROUND_SENT: round_sent(s, in, out); break;
 	case INPUT_SYNCED: synced(s, in, out); break;
+	case INPUT_SURVEYED: source_surveyed(s, in, out); break;
 	case INPUT_MESSAGE: message(s, in, out); break;
 	case INPUT_LINK_LOST: lost(s, in, out); break;
 	case INPUT_STREAM_LOST:

@@ -49,6 +49,10 @@ struct source {
 	uint32_t round;  /* open or last one */
 	uint32_t landed; /* that passed the destination's gate */
 	uint64_t round_opened_ns, round_pages_before, round_sync_ns, round_dirty;
+	uint64_t put_off;                  /* by the last round but for the last */
+	uint64_t struggled_ns;             /* when it was last looked at whether it converges */
+	uint32_t enough;                   /* surveys in a row after which the open round buys nothing more */
+	bool cut;                          /* the open round is being ended early */
 	uint64_t moved_bytes, progress_ns; /* the wire last carried something then */
 	uint64_t final_remaining;
 	bool last_sent;          /* the last round: its closing sync is awaited */

@@ -11,20 +11,27 @@ enum {
 	STRUGGLING_ROUNDS = 2, /* in a row, before anything is said or done about it */
 	THROTTLE_FIRST = 20,   /* percent, and the steps beyond: as QEMU's cpu-throttle-initial and cpu-throttle-increment */
 	THROTTLE_STEP = 10,
+	ENOUGH_SURVEYS = 2, /* in a row: senders that did not get to run for 50 ms are no slow wire */
+	LOOK_MS = 1000,     /* a round that lasts longer is looked at in its midst */
 };
 
 void source_round_open(struct source *s, const struct input *in, struct actions *out, bool fetched, bool last)
 {
 	s->round++;
-	s->round_opened_ns = in->now_ns;
+	s->round_opened_ns = s->struggled_ns = in->now_ns;
+	s->cut = false;
+	s->enough = 0;
 	s->round_pages_before = in->pages;
 	s->round_sync_ns = fetched ? in->sync_ns : 0;
 	s->round_dirty = fetched ? in->remaining : 0;
 	converge_open(&s->converge, in->now_ns, in->pages, in->nonzero_pages);
+	if (fetched)
+		converge_survey(&s->converge, in->now_ns, in->remaining, in->pages, in->discovered);
 	struct action *a = actions_add(out, ACTION_ROUND);
 	a->round = s->round;
 	a->fetched = fetched;
 	a->last = last;
+	a->put_off = last ? 0 : converge_allowance(&s->converge, s->state_bytes, in->params.downtime_limit_ms);
 	s->last_sent = false;
 	await(s, last ? SOURCE_LAST_ROUND : SOURCE_ROUND, source_patience(s, in),
 	      last ? "the last round to get through" : "pages to get through");
@@ -69,21 +76,42 @@ static void struggle(struct source *s, const struct input *in, struct actions *o
 	}
 }
 
+void source_surveyed(struct source *s, const struct input *in, struct actions *out)
+{
+	uint64_t remaining = in->remaining + in->unseen;
+	if (s->state != SOURCE_ROUND || in->round != s->round || s->cut || s->loss.until_ns)
+		return;
+	converge_progress(&s->converge, in->now_ns, in->pages, in->nonzero_pages);
+	if (!converge_survey(&s->converge, in->now_ns, in->remaining, in->pages, in->discovered))
+		return;
+	s->expected_ms = converge_expected_ms(&s->converge, remaining, s->state_bytes);
+	bool enough = converge_enough(&s->converge, remaining, in->put_off, s->state_bytes, in->params.downtime_limit_ms);
+	s->enough = enough ? s->enough + 1 : 0;
+	if (s->enough >= ENOUGH_SURVEYS) {
+		s->cut = true;
+		actions_add(out, ACTION_ROUND_CUT);
+	} else if (in->now_ns - s->struggled_ns >= LOOK_MS * 1000000u) {
+		s->struggled_ns = in->now_ns;
+		struggle(s, in, out, remaining);
+	}
+}
+
 void source_round_sent(struct source *s, const struct input *in, struct actions *out)
 {
 	source_round_close(s, in, out, false);
 	/* Where the round fetched for itself, that was spread over it: in the middle, on average. The first round's finds are all of
 	 * memory, not what was written meanwhile. */
 	uint64_t middle_ns = s->round_opened_ns + (in->now_ns - s->round_opened_ns) / 2;
-	if (s->round == 1)
+	if (s->round == 1 || s->cut)
 		s->converge.fetched_ns = middle_ns;
 	else if (!s->round_dirty)
 		converge_found(&s->converge, middle_ns, in->found);
-	if (converge_near(&s->converge, in->params.downtime_limit_ms)) {
+	s->put_off = in->put_off;
+	if (s->cut || converge_near(&s->converge, s->put_off, in->params.downtime_limit_ms)) {
 		source_count(s, in, out);
 	} else {
 		drain_approach(&s->drain, in, out, false, s->active_ns);
-		struggle(s, in, out, (uint64_t)(s->converge.dirty_pages_per_s * s->converge.last_round_ms * 1e-3));
+		struggle(s, in, out, s->put_off + (uint64_t)(s->converge.dirty_pages_per_s * s->converge.last_round_ms * 1e-3));
 		source_round_open(s, in, out, false, false);
 	}
 }
@@ -95,13 +123,16 @@ void source_count(struct source *s, const struct input *in, struct actions *out)
 
 void source_counted(struct source *s, const struct input *in, struct actions *out)
 {
-	converge_found(&s->converge, in->now_ns, in->found);
+	if (s->cut) /* only part of the time since the last fetch is known; surveys have just measured it */
+		s->converge.fetched_ns = in->now_ns;
+	else
+		converge_found(&s->converge, in->now_ns, in->found);
 	if (s->loss.until_ns)
 		return; /* about to fail: the guest is not stopped for that */
 	s->expected_ms = converge_expected_ms(&s->converge, in->remaining, s->state_bytes);
 	drain_approach(&s->drain, in, out, true, s->active_ns);
-	bool good =
-		converge_judge(&s->converge, in->remaining, s->state_bytes, in->params.downtime_limit_ms) == VERDICT_SWITCHOVER;
+	bool good = converge_judge(&s->converge, in->remaining, s->put_off, s->state_bytes, in->params.downtime_limit_ms) ==
+		    VERDICT_SWITCHOVER;
 	if (good && drain_wanted(&s->drain, in, out, s->active_ns)) {
 		if (s->landed >= s->round)
 			source_pause(s, in, out);

@@ -46,6 +46,8 @@ void source_await_running(struct source *s, const struct input *in, const char *
 /* fetched: what is dirty is known already; last: the guest stands still. */
 void source_round_open(struct source *s, const struct input *in, struct actions *out, bool fetched, bool last);
 void source_round_close(struct source *s, const struct input *in, struct actions *out, bool last);
+/* Where it stands, in its midst. */
+void source_surveyed(struct source *s, const struct input *in, struct actions *out);
 /* Every sender has marked its end: what next? */
 void source_round_sent(struct source *s, const struct input *in, struct actions *out);
 /* A full sync, and then source_counted(). */

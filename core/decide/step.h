@@ -29,6 +29,7 @@ enum input_type {
 	INPUT_ARMED,        /* code: the tracker is started */
 	INPUT_ROUND_SENT,   /* round: every sender has marked it */
 	INPUT_SYNCED,       /* remaining: dirty pages now; code */
+	INPUT_SURVEYED,     /* in the midst of `round`: remaining, discovered, unseen */
 	INPUT_LANDED,       /* destination: round has passed the gate */
 	INPUT_STATE_LANDED, /* destination: every section of `round`'s state is complete in length */
 	INPUT_DONE,         /* request, code */
@@ -51,7 +52,8 @@ struct drain_params {
 
 struct params {
 	uint64_t downtime_limit_ms, timeout_ms, callback_ms, connect_ms, remember_ms;
-	uint32_t throttle_max; /* percent */
+	uint64_t switchover_bytes_per_s; /* 0: as measured */
+	uint32_t throttle_max;           /* percent */
 	struct drain_params drain;
 	bool hold;
 };
@@ -71,7 +73,10 @@ struct input {
 	/* INPUT_ROUND_SENT, INPUT_SYNCED: as far as counted */
 	uint64_t pages, nonzero_pages; /* sent in this session */
 	uint64_t moved_bytes;          /* sent and landed so far, all inputs: changes while anything moves */
-	uint64_t remaining;            /* dirty pages now: INPUT_SYNCED; in the last round INPUT_ROUND_SENT too */
+	uint64_t remaining;            /* dirty pages now: INPUT_SYNCED, INPUT_SURVEYED; in the last round INPUT_ROUND_SENT too */
+	uint64_t discovered;           /* INPUT_SYNCED, INPUT_SURVEYED: pages that first fetches have reported, of the session */
+	uint64_t unseen;               /* pages that no fetch has looked at yet */
+	uint64_t put_off;              /* of the dirty ones, those that the round has put off: heat.h */
 	uint64_t found;                /* pages that syncs found newly dirty since the round opened */
 	uint64_t sync_ns;              /* what they took */
 	uint64_t state_bytes;          /* INPUT_DONE of save: what is to travel */
@@ -92,6 +97,7 @@ enum action_type {
 	ACTION_STREAMS_STOP,
 	ACTION_ARM,         /* source: start the tracker */
 	ACTION_ROUND,       /* open `round`; fetched: nothing is to be synced in it; last: with state, no bandwidth limit */
+	ACTION_ROUND_CUT,   /* end the open round where it is */
 	ACTION_SYNC,        /* fetch everything */
 	ACTION_ROUND_EVENT, /* round_info: tell the embedder */
 	ACTION_WARN,        /* text */
@@ -112,7 +118,8 @@ struct action {
 	int code, stream;
 	uint32_t link, round, percent, depth;
 	bool fetched, last;
-	bool theirs; /* the other side said so */
+	uint64_t put_off; /* pages that the round may put off, as they are written all the time */
+	bool theirs;      /* the other side said so */
 	struct sluice_round round_info;
 	char cause[SLUICE_CAUSE_MAX];
 	char text[SLUICE_ERROR_MAX];

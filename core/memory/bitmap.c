@@ -130,6 +130,18 @@ bool bitmap_test(const struct bitmap *bitmap, uint64_t bit)
 	return atomic_load_explicit(&bitmap->words[bit / WORD_BITS], memory_order_acquire) >> bit % WORD_BITS & 1;
 }
 
+uint64_t bitmap_unset(const struct bitmap *bitmap, uint64_t first, uint64_t n)
+{
+	uint64_t count = 0, end = first + n;
+
+	while (first < end) {
+		uint64_t word = first / WORD_BITS, mask = next_mask(&first, end);
+		uint64_t unset = ~atomic_load_explicit(&bitmap->words[word], memory_order_relaxed) & mask;
+		count += (uint64_t)__builtin_popcountll(unset);
+	}
+	return count;
+}
+
 bool bitmap_all(const struct bitmap *bitmap, uint64_t first, uint64_t n)
 {
 	uint64_t end = first + n;

@@ -33,6 +33,8 @@ uint64_t bitmap_lowest(const struct bitmap *bitmap, uint64_t from, uint32_t most
 /* Take and clear those bits of a word; returns which of them were set. */
 uint64_t bitmap_take_mask(struct bitmap *bitmap, uint64_t word, uint64_t mask);
 bool bitmap_test(const struct bitmap *bitmap, uint64_t bit);
+/* How many bits of [first, first + n) are not set (racy, as bitmap_count()). */
+uint64_t bitmap_unset(const struct bitmap *bitmap, uint64_t first, uint64_t n);
 /* All n bits set? */
 bool bitmap_all(const struct bitmap *bitmap, uint64_t first, uint64_t n);
 /* The first word in [from, end) with a bit set, or `end`. A hint (relaxed): bitmap_take() is what takes. */

@@ -272,6 +272,8 @@ static void report(struct kvm *kvm, const struct kvm_page *page)
 
 	/* In this order, as tracker_report(). */
 	bitmap_clear(kvm->discarded, bit, 1);
+	if (kvm->written)
+		bitmap_set(kvm->written, bit, 1);
 	kvm->found += bitmap_set(kvm->dirty, bit, 1);
 }
 
@@ -318,13 +320,15 @@ int kvm_harvest(struct kvm *kvm, uint64_t *ret_found)
 	return rc;
 }
 
-int kvm_ring_report_to(struct kvm *kvm, const struct memory *memory, struct bitmap *dirty, struct bitmap *discarded)
+int kvm_ring_report_to(struct kvm *kvm, const struct memory *memory, struct bitmap *dirty, struct bitmap *discarded,
+		       struct bitmap *written)
 {
 	pthread_mutex_lock(&kvm->lock);
 	int rc = harvest_locked(kvm); /* for who was told so far */
 	kvm->memory = memory;
 	kvm->dirty = dirty;
 	kvm->discarded = discarded;
+	kvm->written = written;
 	kvm->found = 0;
 	pthread_mutex_unlock(&kvm->lock);
 	return rc;

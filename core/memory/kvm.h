@@ -39,7 +39,7 @@ struct kvm {
 	struct kvm_ring *rings;
 	struct kvm_page *batch;
 	const struct memory *memory; /* NULL: not tracking */
-	struct bitmap *dirty, *discarded;
+	struct bitmap *dirty, *discarded, *written;
 	int broken;     /* the first error: nothing that comes from the rings can be relied upon after it */
 	uint64_t found; /* bits newly set since it was last asked */
 };
@@ -52,7 +52,8 @@ void kvm_destroy(struct kvm *kvm);
 int kvm_logging(struct kvm *kvm, const struct memory *memory, bool on);
 
 /* From now on what the rings hold is reported to these bitmaps; memory NULL: it is dropped. Any thread. */
-int kvm_ring_report_to(struct kvm *kvm, const struct memory *memory, struct bitmap *dirty, struct bitmap *discarded);
+int kvm_ring_report_to(struct kvm *kvm, const struct memory *memory, struct bitmap *dirty, struct bitmap *discarded,
+		       struct bitmap *written);
 /* Empty all rings: re-arm what they hold, then report it. *ret_found (may be NULL): bits newly set since it was last asked. Any
  * thread; takes the lock for as long as that takes. */
 int kvm_harvest(struct kvm *kvm, uint64_t *ret_found);

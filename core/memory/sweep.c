@@ -38,6 +38,12 @@ void sweep_advance(struct sweep *sweep, uint64_t frontier)
 	atomic_store_explicit(&sweep->frontier, frontier, memory_order_release);
 }
 
+void sweep_cut(struct sweep *sweep)
+{
+	/* A claim that is under way has its words already, or fails its compare-and-swap. */
+	atomic_store_explicit(&sweep->cursor, sweep->words, memory_order_release);
+}
+
 enum sweep_result sweep_claim(struct sweep *sweep, const struct bitmap *dirty, uint64_t *ret_word, uint32_t *ret_n)
 {
 	/* Acquire: pairs with the release of the round in sweep_open(). */

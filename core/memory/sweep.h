@@ -25,6 +25,8 @@ void sweep_init(struct sweep *sweep, uint64_t words);
 void sweep_open(struct sweep *sweep, uint32_t round, uint64_t frontier);
 /* Sync thread: never backwards within a round. */
 void sweep_advance(struct sweep *sweep, uint64_t frontier);
+/* Control thread: nothing more is claimed in this round, wherever the cursor is. Other threads may be claiming. */
+void sweep_cut(struct sweep *sweep);
 /* A sender's next words [*ret_word, + *ret_n). Never crosses a granule's border. Words without a bit in `dirty` are passed
  * over, many at a time (a bit that is set behind the cursor is the next round's); NULL: none are. */
 enum sweep_result sweep_claim(struct sweep *sweep, const struct bitmap *dirty, uint64_t *ret_word, uint32_t *ret_n);

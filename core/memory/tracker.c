@@ -25,7 +25,9 @@ static int marks_nothing(struct tracker *tracker, uint32_t region, uint64_t firs
 }
 
 /* Writers mark all they write, from before the tracker starts: there is nothing to arm and nothing to fetch but what was there. */
-const struct tracker_kind tracker_marks = { .name = "marks", .first = tracker_report_data, .again = marks_nothing };
+const struct tracker_kind tracker_marks = {
+	.name = "marks", .first = tracker_report_data, .again = marks_nothing, .peek = marks_nothing
+};
 
 void tracker_report(struct tracker *tracker, uint32_t region, uint64_t first, uint64_t n)
 {
@@ -33,7 +35,16 @@ void tracker_report(struct tracker *tracker, uint32_t region, uint64_t first, ui
 
 	/* In this order: a sender that takes the dirty bit must not find the page discarded. bitmap_set() is a release. */
 	bitmap_clear(tracker->config.discarded, bit, n);
+	if (tracker->config.written && !tracker->first)
+		bitmap_set(tracker->config.written, bit, n);
 	tracker->found += bitmap_set(tracker->config.dirty, bit, n);
+}
+
+void tracker_count(struct tracker *tracker, uint32_t region, uint64_t first, uint64_t n)
+{
+	uint64_t bit = memory_bit(&tracker->config.memory->regions[region], first);
+
+	tracker->found += bitmap_unset(tracker->config.dirty, bit, n);
 }
 
 struct report {
@@ -158,16 +169,33 @@ static int fetch_first(struct tracker *tracker, uint32_t id, uint64_t first, uin
 
 	if (!region->fresh)
 		bitmap_set(tracker->config.discarded, bit, n);
+	uint64_t before = tracker->found;
+	tracker->first = true;
 	int rc = tracker->kind->first(tracker, id, first, n);
+	tracker->first = false;
 	if (rc)
 		return rc;
 	if (!region->fresh)
 		tracker->found += bitmap_set(tracker->config.dirty, bit, n);
+	tracker->discovered += tracker->found - before;
 	uint64_t granule = region->first_granule + first / WIRE_GRANULE_PAGES;
 	uint64_t end = region->first_granule + (first + n + WIRE_GRANULE_PAGES - 1) / WIRE_GRANULE_PAGES;
 	for (; granule < end; granule++)
 		tracker->fetched[granule / WORD_BITS] |= UINT64_C(1) << granule % WORD_BITS;
 	return 0;
+}
+
+/* Where the pages from `first` on end that were fetched before, or that were not: `end` at most. */
+static uint64_t next_run(const struct tracker *tracker, const struct region *region, uint64_t first, uint64_t end,
+			 bool *ret_fetched)
+{
+	uint64_t to = first;
+
+	*ret_fetched = was_fetched(tracker, region->first_granule + first / WIRE_GRANULE_PAGES);
+	do
+		to += WIRE_GRANULE_PAGES;
+	while (to < end && was_fetched(tracker, region->first_granule + to / WIRE_GRANULE_PAGES) == *ret_fetched);
+	return to < end ? to : end;
 }
 
 int tracker_fetch(struct tracker *tracker, uint32_t id, uint64_t first, uint64_t n, uint64_t *ret_found)
@@ -187,18 +215,38 @@ int tracker_fetch(struct tracker *tracker, uint32_t id, uint64_t first, uint64_t
 		end = region->pages;
 	tracker->found = 0;
 	while (first < end && !rc) {
-		bool again = was_fetched(tracker, region->first_granule + first / WIRE_GRANULE_PAGES);
-		uint64_t to = first;
-		do
-			to += WIRE_GRANULE_PAGES;
-		while (to < end && was_fetched(tracker, region->first_granule + to / WIRE_GRANULE_PAGES) == again);
-		if (to > end)
-			to = end;
+		bool again;
+		uint64_t to = next_run(tracker, region, first, end, &again);
 		rc = again ? tracker->kind->again(tracker, id, first, to - first) : fetch_first(tracker, id, first, to - first);
 		first = to;
 	}
 	*ret_found += tracker->found;
 	return rc;
+}
+
+int tracker_peek(struct tracker *tracker, uint32_t id, uint64_t first, uint64_t n, uint64_t *ret_written, uint64_t *ret_unseen)
+{
+	const struct region *region = &tracker->config.memory->regions[id];
+	uint64_t end = first + n;
+	int rc = tracker->kind->peek ? 0 : -ENOTSUP;
+
+	tracker->found = 0;
+	while (first < end && !rc) {
+		bool seen;
+		uint64_t to = next_run(tracker, region, first, end, &seen);
+		if (seen)
+			rc = tracker->kind->peek(tracker, id, first, to - first);
+		else
+			*ret_unseen += to - first;
+		first = to;
+	}
+	*ret_written += tracker->found;
+	return rc;
+}
+
+uint64_t tracker_discovered(const struct tracker *tracker)
+{
+	return tracker->discovered;
 }
 
 void tracker_destroy(struct tracker *tracker)

@@ -19,7 +19,8 @@ struct tracker_config {
 	enum sluice_tracker kind; /* AUTO: KVM's if given, else the log if given, else pagemap */
 	const struct memory *memory;
 	struct bitmap *dirty;
-	struct bitmap *discarded;     /* bits of written pages are cleared here */
+	struct bitmap *discarded; /* bits of written pages are cleared here */
+	struct bitmap *written;   /* and set here, where it was not the first fetch that found them; NULL: nobody wants to know */
 	const struct sluice_ops *ops; /* for the log */
 	void *opaque;
 	/* Around ops.dirty_log_* where they need the big lock. 0 or -ETIMEDOUT. */
@@ -42,6 +43,12 @@ int tracker_start(struct tracker *tracker);
  * larger than 4 KiB are fetched whole, beyond the range if need be. -ETIMEDOUT (log): the big lock was not to be had in
  * time; nothing is lost, fetch the same pages again. Other errors are the session's end. */
 int tracker_fetch(struct tracker *tracker, uint32_t region, uint64_t first, uint64_t n, uint64_t *ret_found);
+/* As tracker_fetch(), but only count, and leave all as it is: adds the pages that were written since their last fetch and are not dirty yet
+ * to *ret_written, and those that were never fetched to *ret_unseen. -ENOTSUP: this tracker cannot tell without re-arming. */
+int tracker_peek(struct tracker *tracker, uint32_t region, uint64_t first, uint64_t n, uint64_t *ret_written,
+		 uint64_t *ret_unseen);
+/* Pages that first fetches have found so far. */
+uint64_t tracker_discovered(const struct tracker *tracker);
 /* Stop tracking; no fetch follows, a new start may not either. -ETIMEDOUT (log): as tracker_fetch(), call it again. */
 int tracker_stop(struct tracker *tracker);
 /* Stop, where that was not done, and free. A log whose lock cannot be had even now is left running: never without the lock. */

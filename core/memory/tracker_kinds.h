@@ -15,6 +15,8 @@ struct tracker_kind {
 	int (*first)(struct tracker *tracker, uint32_t region, uint64_t first, uint64_t n);
 	/* Report and re-arm what was written since. */
 	int (*again)(struct tracker *tracker, uint32_t region, uint64_t first, uint64_t n);
+	/* Count what was written since, with tracker_count(), and re-arm nothing. NULL: cannot. */
+	int (*peek)(struct tracker *tracker, uint32_t region, uint64_t first, uint64_t n);
 	/* Undoes start(). */
 	int (*stop)(struct tracker *tracker);
 	/* Undoes create(). */
@@ -30,7 +32,9 @@ struct tracker {
 	struct holes holes;
 	uint64_t *fetched; /* one bit a granule of all memory: the first fetch was done */
 	uint64_t fetched_words;
-	uint64_t found; /* by the fetch going on */
+	uint64_t found;      /* by the fetch, or the peek, going on */
+	uint64_t discovered; /* by first fetches, all */
+	bool first;          /* the fetch going on is the first of those pages: it reports what is there, not what was written */
 	bool started;
 	/* pagemap */
 	int uffd;
@@ -41,5 +45,7 @@ struct tracker {
 
 /* Pages were written: their bits. What was discarded is no more. */
 void tracker_report(struct tracker *tracker, uint32_t region, uint64_t first, uint64_t n);
+/* Pages were written, as a peek finds: those that are not dirty count. */
+void tracker_count(struct tracker *tracker, uint32_t region, uint64_t first, uint64_t n);
 /* Report all that is no hole. */
 int tracker_report_data(struct tracker *tracker, uint32_t region, uint64_t first, uint64_t n);

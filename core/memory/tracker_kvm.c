@@ -113,7 +113,8 @@ static int clear_seen(struct kvm *kvm, struct kvm_slot *slot, uint64_t from, uin
 	return ioctl(kvm->vm_fd, KVM_CLEAR_DIRTY_LOG, &clear) ? -errno : 0;
 }
 
-static void report_bits(struct tracker *tracker, const struct kvm_slot *slot, uint64_t from, uint64_t to)
+static void each_run(struct tracker *tracker, const struct kvm_slot *slot, uint64_t from, uint64_t to,
+		     void (*what)(struct tracker *tracker, uint32_t region, uint64_t first, uint64_t n))
 {
 	uint64_t first = from / WORD_PAGES, end = (to + WORD_PAGES - 1) / WORD_PAGES;
 
@@ -123,7 +124,7 @@ static void report_bits(struct tracker *tracker, const struct kvm_slot *slot, ui
 			int at = __builtin_ctzll(bits);
 			uint64_t shifted = ~(bits >> at);
 			int run = shifted ? __builtin_ctzll(shifted) : WORD_PAGES;
-			tracker_report(tracker, slot->is.region, slot->first + i * WORD_PAGES + (uint64_t)at, (uint64_t)run);
+			what(tracker, slot->is.region, slot->first + i * WORD_PAGES + (uint64_t)at, (uint64_t)run);
 			bits = at + run < WORD_PAGES ? bits & (~UINT64_C(0) << (at + run)) : 0;
 		}
 	}
@@ -147,12 +148,30 @@ static int fetch_slot(struct tracker *tracker, struct kvm_slot *slot, uint64_t f
 		rc = clear_seen(kvm, slot, from, end, tracker->log_bits);
 		/* Also when it failed: it may have cleared some of them. */
 		if (tell)
-			report_bits(tracker, slot, from, end);
+			each_run(tracker, slot, from, end, tracker_report);
 	}
 	return rc;
 }
 
-static int fetch(struct tracker *tracker, uint32_t region, uint64_t first, uint64_t n, bool tell)
+/* Asking changes nothing, with manual protection: what it tells of is still KVM's to tell. */
+static int peek_slot(struct tracker *tracker, struct kvm_slot *slot, uint64_t from, uint64_t to, bool tell)
+{
+	struct kvm *kvm = tracker->config.kvm;
+	int rc = kvm->flags & SLUICE_KVM_MANUAL_PROTECT ? 0 : -ENOTSUP;
+
+	(void)tell;
+	if (!rc && !from)
+		rc = ask(kvm, slot);
+	for (; from < to && !rc; from += PIECE_PAGES) {
+		uint64_t end = to - from < PIECE_PAGES ? to : from + PIECE_PAGES;
+		if (copy_seen(slot, from, end, tracker->log_bits))
+			each_run(tracker, slot, from, end, tracker_count);
+	}
+	return rc;
+}
+
+static int each_slot(struct tracker *tracker, uint32_t region, uint64_t first, uint64_t n, bool tell,
+		     int (*what)(struct tracker *tracker, struct kvm_slot *slot, uint64_t from, uint64_t to, bool tell))
 {
 	struct kvm *kvm = tracker->config.kvm;
 	int rc = 0;
@@ -163,20 +182,25 @@ static int fetch(struct tracker *tracker, uint32_t region, uint64_t first, uint6
 		if (to > slot->first + slot->pages)
 			to = slot->first + slot->pages;
 		if (slot->is.region == region && from < to)
-			rc = fetch_slot(tracker, slot, from - slot->first, to - slot->first, tell);
+			rc = what(tracker, slot, from - slot->first, to - slot->first, tell);
 	}
 	return rc;
 }
 
 static int kvm_log_again(struct tracker *tracker, uint32_t region, uint64_t first, uint64_t n)
 {
-	return fetch(tracker, region, first, n, true);
+	return each_slot(tracker, region, first, n, true, fetch_slot);
+}
+
+static int kvm_log_peek(struct tracker *tracker, uint32_t region, uint64_t first, uint64_t n)
+{
+	return each_slot(tracker, region, first, n, false, peek_slot);
 }
 
 /* As log_first(): that it is cleared before we look for holes is what matters. */
 static int kvm_log_first(struct tracker *tracker, uint32_t region, uint64_t first, uint64_t n)
 {
-	int rc = fetch(tracker, region, first, n, false);
+	int rc = each_slot(tracker, region, first, n, false, fetch_slot);
 
 	return rc ? rc : tracker_report_data(tracker, region, first, n);
 }
@@ -197,6 +221,7 @@ const struct tracker_kind tracker_kvm_log = {
 	.start = kvm_log_start,
 	.first = kvm_log_first,
 	.again = kvm_log_again,
+	.peek = kvm_log_peek,
 	.stop = kvm_log_stop,
 	.destroy = kvm_log_destroy,
 };
@@ -218,12 +243,12 @@ static int kvm_ring_create(struct tracker *tracker, char error[SLUICE_ERROR_MAX]
 static int kvm_ring_start(struct tracker *tracker)
 {
 	const struct tracker_config *config = &tracker->config;
-	int rc = kvm_ring_report_to(config->kvm, config->memory, config->dirty, config->discarded);
+	int rc = kvm_ring_report_to(config->kvm, config->memory, config->dirty, config->discarded, config->written);
 
 	if (!rc)
 		rc = kvm_logging(config->kvm, config->memory, true);
 	if (rc)
-		(void)kvm_ring_report_to(config->kvm, NULL, NULL, NULL);
+		(void)kvm_ring_report_to(config->kvm, NULL, NULL, NULL, NULL);
 	return rc;
 }
 
@@ -237,10 +262,17 @@ static int kvm_ring_again(struct tracker *tracker, uint32_t region, uint64_t fir
 	return rc;
 }
 
+/* Rings can only be emptied; what is found counts with the next fetch, and is dirty by now. */
+static int kvm_ring_peek(struct tracker *tracker, uint32_t region, uint64_t first, uint64_t n)
+{
+	(void)region, (void)first, (void)n;
+	return kvm_harvest(tracker->config.kvm, NULL);
+}
+
 static int kvm_ring_stop(struct tracker *tracker)
 {
 	struct kvm *kvm = tracker->config.kvm;
-	int rc = kvm_logging(kvm, tracker->config.memory, false), emptied = kvm_ring_report_to(kvm, NULL, NULL, NULL);
+	int rc = kvm_logging(kvm, tracker->config.memory, false), emptied = kvm_ring_report_to(kvm, NULL, NULL, NULL, NULL);
 
 	return rc ? rc : emptied;
 }
@@ -251,5 +283,6 @@ const struct tracker_kind tracker_kvm_ring = {
 	.start = kvm_ring_start,
 	.first = tracker_report_data,
 	.again = kvm_ring_again,
+	.peek = kvm_ring_peek,
 	.stop = kvm_ring_stop,
 };

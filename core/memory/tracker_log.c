@@ -55,6 +55,23 @@ static int log_start(struct tracker *tracker)
 	return rc;
 }
 
+/* Fetch one piece into log_bits. */
+static int fetch_bits(struct tracker *tracker, uint32_t region, uint64_t first, uint64_t n)
+{
+	const struct tracker_config *config = &tracker->config;
+	uint64_t words = (n + 63) / 64;
+
+	memset(tracker->log_bits, 0, words * sizeof(*tracker->log_bits));
+	int rc = lock(tracker);
+	if (rc)
+		return rc;
+	rc = config->ops->dirty_log_fetch(config->opaque, region, first, n, tracker->log_bits);
+	unlock(tracker);
+	if (!rc && n % 64)
+		tracker->log_bits[words - 1] &= (UINT64_C(1) << n % 64) - 1;
+	return rc;
+}
+
 /* Fetch and clear one piece into log_bits. `ret_any`: the bits are to be reported, even where an error follows. */
 static int fetch_and_clear(struct tracker *tracker, uint32_t region, uint64_t first, uint64_t n, bool *ret_any)
 {
@@ -62,16 +79,9 @@ static int fetch_and_clear(struct tracker *tracker, uint32_t region, uint64_t fi
 	uint64_t words = (n + 63) / 64, any = 0;
 
 	*ret_any = false;
-	memset(tracker->log_bits, 0, words * sizeof(*tracker->log_bits));
-	int rc = lock(tracker);
+	int rc = fetch_bits(tracker, region, first, n);
 	if (rc)
 		return rc;
-	rc = config->ops->dirty_log_fetch(config->opaque, region, first, n, tracker->log_bits);
-	unlock(tracker);
-	if (rc)
-		return rc;
-	if (n % 64)
-		tracker->log_bits[words - 1] &= (UINT64_C(1) << n % 64) - 1;
 	for (uint64_t i = 0; i < words; i++)
 		any |= tracker->log_bits[i];
 	if (!any)
@@ -87,7 +97,8 @@ static int fetch_and_clear(struct tracker *tracker, uint32_t region, uint64_t fi
 	return rc;
 }
 
-static void report_bits(struct tracker *tracker, uint32_t region, uint64_t first, uint64_t n)
+static void each_run(struct tracker *tracker, uint32_t region, uint64_t first, uint64_t n,
+		     void (*what)(struct tracker *tracker, uint32_t region, uint64_t first, uint64_t n))
 {
 	uint64_t words = (n + 63) / 64;
 
@@ -97,7 +108,7 @@ static void report_bits(struct tracker *tracker, uint32_t region, uint64_t first
 			int from = __builtin_ctzll(bits);
 			uint64_t shifted = ~(bits >> from);
 			int run = shifted ? __builtin_ctzll(shifted) : 64;
-			tracker_report(tracker, region, first + i * 64 + (uint64_t)from, (uint64_t)run);
+			what(tracker, region, first + i * 64 + (uint64_t)from, (uint64_t)run);
 			bits = from + run < 64 ? bits & (~UINT64_C(0) << (from + run)) : 0;
 		}
 	}
@@ -112,7 +123,20 @@ static int log_again(struct tracker *tracker, uint32_t region, uint64_t first, u
 		bool any;
 		rc = fetch_and_clear(tracker, region, first + done, piece, &any);
 		if (any)
-			report_bits(tracker, region, first + done, piece);
+			each_run(tracker, region, first + done, piece, tracker_report);
+	}
+	return rc;
+}
+
+static int log_peek(struct tracker *tracker, uint32_t region, uint64_t first, uint64_t n)
+{
+	int rc = 0;
+
+	for (uint64_t done = 0; done < n && !rc; done += PIECE_PAGES) {
+		uint64_t piece = n - done < PIECE_PAGES ? n - done : PIECE_PAGES;
+		rc = fetch_bits(tracker, region, first + done, piece);
+		if (!rc)
+			each_run(tracker, region, first + done, piece, tracker_count);
 	}
 	return rc;
 }
@@ -154,6 +178,7 @@ const struct tracker_kind tracker_log = {
 	.start = log_start,
 	.first = log_first,
 	.again = log_again,
+	.peek = log_peek,
 	.stop = log_stop,
 	.destroy = log_destroy,
 };

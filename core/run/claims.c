@@ -74,7 +74,7 @@ static bool claim_last(struct sluice *s, uint32_t sender, struct claim *c)
 }
 
 /* Granules of any other round. */
-static bool claim_granule(struct sluice *s, struct claim *c, enum sweep_result *ret_why_not)
+static bool claim_granule(struct sluice *s, uint32_t round, struct claim *c, enum sweep_result *ret_why_not)
 {
 	uint64_t word;
 	uint32_t n;
@@ -85,6 +85,8 @@ static bool claim_granule(struct sluice *s, struct claim *c, enum sweep_result *
 		if (!bitmap_take(&s->dirty, word, n, c->mask))
 			continue;
 		bitmap_take(&s->discarded, word, n, c->discarded);
+		if (!heat_claim(&s->heat, round, word, n, &s->dirty, c->mask, c->discarded))
+			continue;
 		fill(s, word, c);
 		return true;
 	}
@@ -111,7 +113,7 @@ static void claim(void *core, uint32_t sender, struct claim *c, uint32_t *ret_ke
 		c->kind = CLAIM_STATE;
 		return;
 	}
-	if (c->exempt ? claim_last(s, sender, c) : claim_granule(s, c, &why_not))
+	if (c->exempt ? claim_last(s, sender, c) : claim_granule(s, round, c, &why_not))
 		return;
 	if (why_not == SWEEP_WAIT) {
 		sync_cursor(s, atomic_load_explicit(&s->sweep.cursor, memory_order_relaxed));

@@ -134,6 +134,7 @@ static void arm(struct sluice *s)
 		.memory = &s->memory,
 		.dirty = &s->dirty,
 		.discarded = &s->discarded,
+		.written = &s->heat.written,
 		.ops = &s->ops,
 		.opaque = s->opaque,
 		.kvm = s->kvm,
@@ -145,6 +146,8 @@ static void arm(struct sluice *s)
 	int rc = bitmap_init(&s->dirty, s->memory.granules * GRANULE_WORDS);
 	if (!rc)
 		rc = bitmap_init(&s->discarded, s->memory.granules * GRANULE_WORDS);
+	if (!rc)
+		rc = heat_init(&s->heat, s->memory.granules);
 	if (!rc)
 		rc = tracker_create(&config, &s->sync.tracker, text);
 	if (!rc) {
@@ -161,10 +164,10 @@ static void arm(struct sluice *s)
 static void open_round(struct sluice *s, const struct action *a)
 {
 	atomic_store_explicit(&s->marks, 0, memory_order_relaxed);
-	if (!a->fetched || a->last) {
-		atomic_store_explicit(&s->found, 0, memory_order_relaxed);
+	s->round_fetched = a->fetched && !a->last;
+	atomic_store_explicit(&s->found, 0, memory_order_relaxed);
+	if (!s->round_fetched)
 		atomic_store_explicit(&s->sync_ns, 0, memory_order_relaxed);
-	}
 	if (a->last) {
 		state_out_rewind(&s->state_out);
 		/* Half of a fair share for each stream, the rest for whoever has time. Where there are fewer pages than streams, one each. */
@@ -176,16 +179,26 @@ static void open_round(struct sluice *s, const struct action *a)
 		atomic_store_explicit(&s->last_cursor, 0, memory_order_relaxed);
 		atomic_store_explicit(&s->last_free, few ? 0 : pages - share * streams, memory_order_relaxed);
 	}
+	heat_open(&s->heat, a->put_off);
 	atomic_store_explicit(&s->last_round, a->last, memory_order_relaxed); /* published by sweep_open */
 	sweep_open(&s->sweep, a->round, a->fetched ? s->sweep.words : 0);
-	if (!a->fetched)
-		sync_order(s, SYNC_AHEAD);
+	if (!a->last)
+		sync_order(s, a->fetched ? SYNC_WATCH : SYNC_AHEAD);
 	bell_ring(&s->work);
+}
+
+static void cut_round(struct sluice *s)
+{
+	sweep_cut(&s->sweep);
+	bell_ring(&s->work);
+	sync_cursor(s, s->sweep.words);
 }
 
 static void sync_all(struct sluice *s)
 {
-	atomic_store_explicit(&s->found, 0, memory_order_relaxed);
+	/* What a round that fetched has found was told of when it was sent; what writers marked in another is told of now. */
+	if (!s->round_fetched)
+		atomic_store_explicit(&s->found, 0, memory_order_relaxed);
 	atomic_store_explicit(&s->sync_ns, 0, memory_order_relaxed);
 	sync_order(s, SYNC_ALL);
 }
@@ -327,6 +340,7 @@ static void carry_out(struct sluice *s, const struct action *a)
 	case ACTION_STREAMS_STOP: stop_streams(s); break;
 	case ACTION_ARM: arm(s); break;
 	case ACTION_ROUND: open_round(s, a); break;
+	case ACTION_ROUND_CUT: cut_round(s); break;
 	case ACTION_SYNC: sync_all(s); break;
 	case ACTION_ROUND_EVENT: outbox_round(&s->outbox, &a->round_info); break;
 	case ACTION_WARN: outbox_text(&s->outbox, a->text); break;
@@ -453,6 +467,7 @@ static void complete(struct sluice *s, struct input *in, char text[SLUICE_ERROR_
 		.callback_ms = param(s, SLUICE_CALLBACK_MS),
 		.connect_ms = param(s, SLUICE_CONNECT_MS),
 		.remember_ms = remember_ms(s),
+		.switchover_bytes_per_s = param(s, SLUICE_SWITCHOVER_BANDWIDTH),
 		.throttle_max = s->ops.throttle ? (uint32_t)param(s, SLUICE_THROTTLE_MAX) : 0,
 		.hold = param(s, SLUICE_HOLD),
 		.drain = {
@@ -467,6 +482,7 @@ static void complete(struct sluice *s, struct input *in, char text[SLUICE_ERROR_
 	};
 	in->found = atomic_load_explicit(&s->found, memory_order_relaxed);
 	in->sync_ns = atomic_load_explicit(&s->sync_ns, memory_order_relaxed);
+	in->put_off = heat_put_off(&s->heat);
 	in->moved_bytes = stats_moved(s);
 	if (s->side == SIDE_SOURCE)
 		stats_pages(s, &in->pages, &in->nonzero_pages);

@@ -34,6 +34,7 @@ static const struct {
 	[SLUICE_THROTTLE_MAX] = { 0, 99, 0, false, "throttle (percent)" },
 	[SLUICE_HOLD] = { 0, 1, 0, false, "hold" },
 	[SLUICE_REMEMBER_MS] = { 0, 3600000, 5000, false, "remember (ms)" },
+	[SLUICE_SWITCHOVER_BANDWIDTH] = { 0, 1ull << 50, 0, false, "switchover bandwidth (bytes/s)" },
 	[SLUICE_DRAIN_DEPTH] = { 1, 1u << 20, 1, false, "drain depth (requests)" },
 	[SLUICE_DRAIN_WINDOW_MS] = { 1, 30000, 500, false, "drain window (ms)" },
 	[SLUICE_DRAIN_SHARE] = { 1, 100, 5, false, "drain share (percent)" },
@@ -137,6 +138,7 @@ int sluice_destroy(struct sluice *s)
 	kvm_destroy(s->kvm);
 	bitmap_fini(&s->dirty);
 	bitmap_fini(&s->discarded);
+	heat_fini(&s->heat);
 	state_in_fini(&s->state_in);
 	pthread_mutex_destroy(&s->look);
 	inbox_fini(&s->inbox);
@@ -153,7 +155,7 @@ int sluice_set(struct sluice *s, enum sluice_param p, uint64_t value)
 {
 	if ((uint32_t)p >= SLUICE_PARAMS || !limits[p].name)
 		return -EINVAL;
-	if (p == SLUICE_BANDWIDTH && value && value < BANDWIDTH_LEAST)
+	if ((p == SLUICE_BANDWIDTH || p == SLUICE_SWITCHOVER_BANDWIDTH) && value && value < BANDWIDTH_LEAST)
 		return refuse(s, -EINVAL, "bandwidth: %llu bytes/s is out of range, 0 (unlimited) or at least %d are possible",
 			      (unsigned long long)value, BANDWIDTH_LEAST);
 	if (value < limits[p].least || value > limits[p].most)
@@ -531,7 +533,10 @@ void sluice_mark_dirty(struct sluice *s, uint32_t region, uint64_t offset, uint6
 	uint64_t first = memory_bit(r, offset / SLUICE_PAGE_SIZE);
 	uint64_t n = (offset + length - 1) / SLUICE_PAGE_SIZE - offset / SLUICE_PAGE_SIZE + 1;
 	bitmap_clear(&s->discarded, first, n);
-	bitmap_set(&s->dirty, first, n);
+	bitmap_set(&s->heat.written, first, n);
+	uint64_t found = bitmap_set(&s->dirty, first, n);
+	if (found) /* for the dirty rate; rare for a page that is written often */
+		atomic_fetch_add_explicit(&s->found, found, memory_order_relaxed);
 }
 
 void sluice_discarded(struct sluice *s, uint32_t region, uint64_t offset, uint64_t length)

@@ -9,6 +9,7 @@
 
 #include "core/decide/destination.h"
 #include "core/decide/source.h"
+#include "core/memory/heat.h"
 #include "core/memory/kvm.h"
 #include "core/memory/landing.h"
 #include "core/memory/sweep.h"
@@ -68,8 +69,9 @@ struct sluice {
 	_Atomic bool tracking;   /* dirty bits mean something: marks count */
 	_Atomic bool finished;   /* senders leave */
 	_Atomic bool cancellable;
-	_Atomic uint32_t marks;          /* senders that have marked the open round */
-	_Atomic uint64_t found, sync_ns; /* by sync since the round opened */
+	_Atomic uint32_t marks; /* senders that have marked the open round */
+	_Atomic uint64_t found,
+		sync_ns; /* pages that sync found, or writers marked, since the round opened; time that sync took */
 	_Atomic uint64_t landed_bytes;
 	_Atomic uint32_t landed_round; /* destination: all streams have passed its mark */
 	_Atomic uint64_t delivered;    /* embedders' messages given to ours */
@@ -86,6 +88,7 @@ struct sluice {
 	struct hello *hello; /* source: as sent; destination: as received */
 	struct welcome welcome;
 	bool lz4;
+	bool round_fetched; /* the open round was, when it began */
 
 	/* Under `look`: what other threads ask about. */
 	pthread_mutex_t look;
@@ -104,6 +107,7 @@ struct sluice {
 
 	/* Source. */
 	struct bitmap dirty, discarded;
+	struct heat heat;
 	struct sweep sweep;
 	struct bell work;             /* rung when a claim may succeed */
 	_Atomic uint64_t last_share;  /* of a last round: pages that each sender has to itself, */

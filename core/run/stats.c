@@ -79,7 +79,7 @@ static uint64_t own_bytes(struct sluice *s)
 	struct pool *pool = atomic_load_explicit(&s->pool, memory_order_acquire);
 	struct receivers *receivers = atomic_load_explicit(&s->receivers, memory_order_acquire);
 	uint64_t bytes = sizeof *s + sizeof *s->hello + MESSAGE_HEAD + MESSAGE_PAYLOAD;
-	bytes += bitmap_bytes(&s->dirty) + bitmap_bytes(&s->discarded) + landing_bytes(&s->landing);
+	bytes += bitmap_bytes(&s->dirty) + bitmap_bytes(&s->discarded) + heat_bytes(&s->heat) + landing_bytes(&s->landing);
 	bytes += s->sync.tracker ? tracker_bytes(s->sync.tracker) : 0;
 	bytes += pool ? pool_bytes(pool) : 0;
 	bytes += receivers ? receivers_bytes(receivers) : 0;

@@ -21,7 +21,9 @@ enum {
 	PIECE_START = 64 * SYNC_MIB_PAGES,
 	PIECE_MAX = 256 * SYNC_MIB_PAGES,
 	LEAD_PIECES = 2,
+	SURVEY_PAUSE = 32, /* times what a survey took: it costs 3 % of a core at most */
 };
+static const uint64_t survey_ns = 50000000;
 static const uint64_t piece_long_ns = 2000000, piece_short_ns = 500000;
 static const uint64_t lock_patience_ns = 1000000000;
 
@@ -58,22 +60,70 @@ static int64_t fetch_piece(struct sluice *s, uint64_t granule)
 	return (int64_t)(granule + (n + WIRE_GRANULE_PAGES - 1) / WIRE_GRANULE_PAGES);
 }
 
-/* Wait until the senders come near the frontier. */
-static void keep_just_ahead(struct sluice *s, uint64_t frontier_word)
+/* A survey is over. Of what it counted some was written and some sent while it did; so be it. */
+static void tell_survey(struct sluice *s)
+{
+	struct survey *v = &s->sync.survey;
+	struct input in = {
+		.type = INPUT_SURVEYED,
+		.now_ns = now_ns(),
+		.stream = -1,
+		.round = v->round,
+		.remaining = bitmap_count(&s->dirty) + v->written,
+		.unseen = v->unseen,
+		.discovered = tracker_discovered(s->sync.tracker),
+	};
+	inbox_post(&s->inbox, &in);
+	uint64_t pause = v->took_ns * SURVEY_PAUSE;
+	*v = (struct survey){ .due_ns = in.now_ns + (pause > survey_ns ? pause : survey_ns) };
+}
+
+/* One piece of a survey. */
+static void survey(struct sluice *s)
+{
+	struct survey *v = &s->sync.survey;
+	const struct region *r = memory_region_of(&s->memory, v->granule);
+	uint64_t first = (v->granule - r->first_granule) * WIRE_GRANULE_PAGES, n = r->pages - first;
+	uint64_t began = now_ns();
+	if (n > PIECE_MAX)
+		n = PIECE_MAX;
+	if (!v->granule)
+		v->round = atomic_load_explicit(&s->sweep.round, memory_order_relaxed);
+	int rc = tracker_peek(s->sync.tracker, (uint32_t)(r - s->memory.regions), first, n, &v->written, &v->unseen);
+	v->took_ns += now_ns() - began;
+	v->granule += (n + WIRE_GRANULE_PAGES - 1) / WIRE_GRANULE_PAGES;
+	if (rc == -ENOTSUP)
+		v->due_ns = UINT64_MAX;
+	else if (rc) /* the lock was not to be had, or worse, which the next fetch finds out */
+		*v = (struct survey){ .due_ns = now_ns() + survey_ns };
+	else if (v->granule == s->memory.granules)
+		tell_survey(s);
+}
+
+/* Wait until the senders have come to a word, or control wants something else. */
+static void wait_for_cursor(struct sluice *s, uint64_t word)
 {
 	struct sync *y = &s->sync;
-	uint64_t lead = LEAD_PIECES * y->piece_pages / 64;
-	uint64_t wake_at = frontier_word > lead ? frontier_word - lead : 0;
 	for (;;) {
 		uint32_t key = bell_key(&y->bell); /* before all that a ring may be about */
-		if (stopped(y))
+		if (stopped(y) || atomic_load_explicit(&y->order, memory_order_relaxed) != SYNC_NOTHING)
 			break;
-		atomic_store_explicit(&y->wanted, wake_at, memory_order_seq_cst); /* pairs with sync_cursor's load */
-		if (atomic_load_explicit(&s->sweep.cursor, memory_order_seq_cst) >= wake_at)
+		atomic_store_explicit(&y->wanted, word, memory_order_seq_cst); /* pairs with sync_cursor's load */
+		if (atomic_load_explicit(&s->sweep.cursor, memory_order_seq_cst) >= word)
 			break;
-		bell_wait(&y->bell, key, UINT64_MAX, &y->waiter, "the senders to come near");
+		if (now_ns() >= y->survey.due_ns)
+			survey(s);
+		else
+			bell_wait(&y->bell, key, y->survey.due_ns, &y->waiter, "the senders to come near");
 	}
 	atomic_store_explicit(&y->wanted, UINT64_MAX, memory_order_relaxed);
+}
+
+/* Stay just ahead of the senders. */
+static void keep_just_ahead(struct sluice *s, uint64_t frontier_word)
+{
+	uint64_t lead = LEAD_PIECES * s->sync.piece_pages / 64;
+	wait_for_cursor(s, frontier_word > lead ? frontier_word - lead : 0);
 }
 
 void sync_cursor(struct sluice *s, uint64_t word)
@@ -84,10 +134,23 @@ void sync_cursor(struct sluice *s, uint64_t word)
 		bell_ring(&s->sync.bell);
 }
 
+/* Until the round is over: the senders have passed the last word. */
+static void watch(struct sluice *s)
+{
+	wait_for_cursor(s, s->sweep.words);
+}
+
+static bool over(struct sluice *s)
+{
+	return atomic_load_explicit(&s->sweep.cursor, memory_order_relaxed) >= s->sweep.words;
+}
+
 static int fetch_ahead(struct sluice *s)
 {
 	for (uint64_t g = 0; g < s->memory.granules && !stopped(&s->sync);) {
 		keep_just_ahead(s, g * GRANULE_WORDS);
+		if (over(s)) /* cut */
+			break;
 		int64_t next = fetch_piece(s, g);
 		if (next < 0)
 			return (int)next;
@@ -131,8 +194,15 @@ static void tell(struct sluice *s, enum input_type type, int code)
 				  ? "a dirty ring of KVM's ran over, writes were lost: use tracker kvm-log, or larger rings"
 				  : "fetching the dirty log failed: see whether the memory is still mapped";
 	else if (type == INPUT_SYNCED)
-		in.remaining = bitmap_count(&s->dirty);
+		in.remaining = bitmap_count(&s->dirty), in.discovered = tracker_discovered(s->sync.tracker);
 	inbox_post(&s->inbox, &in);
+}
+
+/* Of a round: what is left of the one of the round before is stale. */
+static struct survey begin_survey(const struct sync *y)
+{
+	uint64_t never = UINT64_MAX;
+	return (struct survey){ .due_ns = y->survey.due_ns == never ? never : now_ns() + survey_ns };
 }
 
 static void *body(void *arg)
@@ -144,6 +214,7 @@ static void *body(void *arg)
 		uint32_t key = bell_key(&y->bell); /* before all that a ring may be about */
 		if (stopped(y))
 			break;
+		y->survey = begin_survey(y);
 		switch ((enum sync_order)atomic_exchange_explicit(&y->order, SYNC_NOTHING, memory_order_acquire)) {
 		case SYNC_ARM:
 			rc = patiently(y, tracker_start);
@@ -155,7 +226,10 @@ static void *body(void *arg)
 			rc = fetch_ahead(s);
 			if (rc) /* a round that cannot be fetched cannot end */
 				tell(s, INPUT_SYNCED, rc);
+			else
+				watch(s);
 			break;
+		case SYNC_WATCH: watch(s); break;
 		case SYNC_ALL: tell(s, INPUT_SYNCED, fetch_all(s)); break;
 		case SYNC_NOTHING: bell_wait(&y->bell, key, UINT64_MAX, &y->waiter, "an order"); break;
 		}

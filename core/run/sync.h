@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* sync.h: the sync thread: fetches dirty bits into the bitmap, piece by piece, just ahead of the senders' cursor in a round, or all
- * at once when control wants to count. */
+ * at once when control wants to count. In a round that has been fetched it surveys what is being written meanwhile. */
 #pragma once
 
 #include <pthread.h>
@@ -10,9 +10,17 @@
 #include "core/memory/tracker.h"
 #include "streams/bell.h"
 
-enum sync_order { SYNC_NOTHING, SYNC_ARM, SYNC_AHEAD, SYNC_ALL };
+enum sync_order { SYNC_NOTHING, SYNC_ARM, SYNC_AHEAD, SYNC_WATCH, SYNC_ALL };
 
 struct sluice;
+
+/* A count of all dirty pages that is made beside a round, when sync has nothing better to do: piece by piece, and nothing is re-armed. */
+struct survey {
+	uint64_t due_ns;  /* when the next begins or goes on; UINT64_MAX: this tracker cannot */
+	uint64_t granule; /* where it is */
+	uint32_t round;
+	uint64_t took_ns, written, unseen; /* so far */
+};
 
 struct sync {
 	pthread_t thread;
@@ -27,6 +35,7 @@ struct sync {
 	struct tracker *tracker;
 	uint64_t piece_pages;
 	uint64_t lock_taken_ns; /* biglock.c */
+	struct survey survey;
 };
 
 int sync_start(struct sluice *s);

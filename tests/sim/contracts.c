@@ -193,13 +193,16 @@ static void check_all_fetched(uint64_t since, const char *what)
 			sim_violation("Law 3: %s is over, and page %u, written before it began, is in the log still", what, p);
 }
 
-/* What was known to be dirty when a round was opened goes in that round. A last round is shared out among the senders by how much there
- * was: a late writer's page may take the place of another, which is left for one more round. */
-static void check_all_sent(uint32_t round)
+/* What was known to be dirty when a round was opened goes in that round, or is dirty still: what the round has put off, or where it was
+ * cut. A last round is shared out among the senders by how much there was: a late writer's page may take the place of another, which is
+ * left for one more round. */
+static void check_all_sent(const struct sluice *s, uint32_t round, uint64_t may_wait)
 {
-	for (uint32_t p = 0; p < guest.pages; p++)
-		if (due[p] && sent_in[p] != round)
-			sim_violation("Law 3: page %u was dirty when round %u was opened, and did not go in it", p, round);
+	for (uint32_t r = 0; r < guest.regions; r++)
+		for (uint32_t p = guest.region[r].first; p < guest.region[r].first + guest.region[r].pages; p++)
+			if (due[p] && sent_in[p] != round && (!is_dirty(s, r, p) || !may_wait--))
+				sim_violation("Law 3: page %u was dirty when round %u was opened, and did not go in it", p,
+					      round);
 }
 
 static void note_due(const struct sluice *s)
@@ -222,10 +225,10 @@ void contracts_told(const struct source *source, const struct input *in)
 		return;
 	check_none_lost(s);
 	if (sent_all && (source->state == SOURCE_ROUND || guest.writes == opened_at))
-		check_all_sent(in->round);
+		check_all_sent(s, in->round, source->cut ? guest.pages : in->put_off);
 	if (synced)
 		check_all_fetched(ordered_at, "a sync");
-	else if (fetches)
+	else if (fetches && !source->cut)
 		check_all_fetched(opened_at, "a round");
 }
 

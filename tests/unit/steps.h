@@ -38,6 +38,7 @@ static inline int one_said(char *at, size_t room, const struct action *a)
 	case ACTION_ARM: return snprintf(at, room, "arm");
 	case ACTION_ROUND:
 		return snprintf(at, room, "round:%u%s%s", a->round, a->fetched ? ":fetched" : "", a->last ? ":last" : "");
+	case ACTION_ROUND_CUT: return snprintf(at, room, "cut");
 	case ACTION_SYNC: return snprintf(at, room, "sync");
 	case ACTION_ROUND_EVENT:
 		return snprintf(at, room, "told:%u%s", a->round_info.n, a->round_info.final_round ? ":final" : "");

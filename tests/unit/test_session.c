@@ -571,6 +571,75 @@ static void a_log_slow_to_stop_holds_nobody_up(void)
 	sem_destroy(&slow_log.go_on);
 }
 
+/* As loop(), beside a guest that says every millisecond that it wrote half of its memory, as long as it runs. (To really write while a page
+ * is being read is what guests do, and what ThreadSanitizer objects to.) */
+static bool loop_writing(struct pair *p, bool (*until)(const struct pair *), int ms)
+{
+	struct timespec now;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	for (int64_t end = now.tv_sec * 1000 + now.tv_nsec / 1000000 + ms; !until(p);) {
+		clock_gettime(CLOCK_MONOTONIC, &now);
+		if (now.tv_sec * 1000 + now.tv_nsec / 1000000 >= end)
+			break;
+		for (size_t at = 0; at < BYTES && p->source.running; at += (size_t)2 * SLUICE_PAGE_SIZE)
+			sluice_mark_dirty(p->source.session, 0, at, 1);
+		loop_for(p, 1);
+	}
+	return until(p);
+}
+
+static bool third_round(const struct pair *p)
+{
+	return p->source.rounds >= 3;
+}
+
+/* All limits count from the moment they are set, in the midst of a round too. */
+static void limits_change_while_it_runs(void)
+{
+	struct pair p;
+	struct sluice_error error;
+
+	/* Two minutes at this rate, done at once without. */
+	pair_start(&p);
+	CU_ASSERT_EQUAL(sluice_set(p.source.session, SLUICE_BANDWIDTH, 64 << 10), 0);
+	start(&p);
+	CU_ASSERT_FATAL(loop(&p, active));
+	loop_for(&p, 300);
+	CU_ASSERT(active(&p));
+	CU_ASSERT_EQUAL(sluice_set(p.source.session, SLUICE_BANDWIDTH, 0), 0);
+	CU_ASSERT(loop(&p, both_completed));
+	CU_ASSERT_EQUAL(sluice_close(p.source.session), 0);
+	pair_stop(&p);
+
+	pair_start(&p);
+	CU_ASSERT_EQUAL(sluice_set(p.source.session, SLUICE_BANDWIDTH, 64 << 10), 0);
+	start(&p);
+	CU_ASSERT_FATAL(loop(&p, active));
+	CU_ASSERT_EQUAL(sluice_set(p.source.session, SLUICE_TIMEOUT_MS, 1), 0);
+	CU_ASSERT(loop(&p, both_ended));
+	sluice_get_error(p.source.session, &error);
+	CU_ASSERT_EQUAL(error.code, -ETIMEDOUT);
+	CU_ASSERT(p.source.running && !p.destination.running);
+	pair_stop(&p);
+
+	/* A guest that cannot be moved in a millisecond, in rounds that take four seconds each: once it may take long, it is done at once. */
+	pair_start(&p);
+	CU_ASSERT_EQUAL(sluice_set(p.source.session, SLUICE_DOWNTIME_LIMIT_MS, 1), 0);
+	CU_ASSERT_EQUAL(sluice_set(p.source.session, SLUICE_STREAMS, 1),
+			0); /* more would claim all of so small a guest at once */
+	CU_ASSERT_EQUAL(sluice_set(p.source.session, SLUICE_BANDWIDTH, 20 << 20), 0);
+	start(&p);
+	CU_ASSERT_FATAL(loop_writing(&p, third_round, PATIENCE_MS));
+	CU_ASSERT_EQUAL(sluice_set(p.source.session, SLUICE_BANDWIDTH, 1 << 20), 0);
+	loop_writing(&p, both_completed, 500);
+	CU_ASSERT(active(&p));
+	CU_ASSERT_EQUAL(sluice_set(p.source.session, SLUICE_DOWNTIME_LIMIT_MS, 3600000), 0);
+	CU_ASSERT(loop_writing(&p, both_completed, 2500));
+	CU_ASSERT_EQUAL(memcmp(p.source.memory, p.destination.memory, BYTES), 0);
+	CU_ASSERT_EQUAL(sluice_close(p.source.session), 0);
+	pair_stop(&p);
+}
+
 /* Written behind every tracker's back and marked after that; given back by the guest. */
 static void marks_and_discards_count(void)
 {
@@ -884,5 +953,6 @@ static void close_and_resolve_have_their_time(void)
 
 SUITE("session", TEST(migrates), TEST(drains), TEST(drain_that_fails), TEST(sections_outlive_dispatch), TEST(callbacks_that_fail),
       TEST(slow_callbacks_are_not_death), TEST(a_callback_that_never_answers), TEST(the_clock_jump_is_told), TEST(cancels),
-      TEST(a_log_slow_to_stop_holds_nobody_up), TEST(marks_and_discards_count), TEST(close_and_resolve_have_their_time),
-      TEST(a_cut_link_heals), TEST(cut_again_and_again), TEST(operators_end_it), TEST(asks_the_next_session))
+      TEST(limits_change_while_it_runs), TEST(a_log_slow_to_stop_holds_nobody_up), TEST(marks_and_discards_count),
+      TEST(close_and_resolve_have_their_time), TEST(a_cut_link_heals), TEST(cut_again_and_again), TEST(operators_end_it),
+      TEST(asks_the_next_session))

@@ -1518,6 +1518,124 @@ static void throttles_in_steps_and_lets_go(void)
 	}
 }
 
+/* Half a second into the round, or half a second after the last survey: so much is dirty, and so much was sent by now. */
+static void surveyed(struct rig *r, uint64_t dirty, uint64_t unseen, uint64_t pages)
+{
+	r->now += 500ull * MS;
+	step(r, (struct input){ .type = INPUT_SURVEYED,
+				.round = r->s.round,
+				.remaining = dirty,
+				.unseen = unseen,
+				.pages = pages,
+				.nonzero_pages = pages,
+				.stream = -1 });
+}
+
+/* In the midst of the second round: 100,000 pages a second get through, and the guest dirties as many. */
+static uint64_t reach_hard_round(struct rig *r, uint64_t limit_ms)
+{
+	reach(r, SOURCE_ROUND);
+	r->params.downtime_limit_ms = limit_ms;
+	round_in_vain(r);
+	CU_ASSERT_EQUAL(r->s.state, SOURCE_ROUND);
+	CU_ASSERT_EQUAL(r->s.round, 2);
+	return 100000;
+}
+
+/* A limit that is changed, or a guest that comes to fit: that is seen in the midst of a round, and ends it. */
+static void cuts_a_round_that_buys_nothing(void)
+{
+	for (int how = 0; how < 4; how++) {
+		struct rig r;
+		uint64_t pages = reach_hard_round(&r, 50);
+
+		for (int i = 0; i < 4; i++) {
+			surveyed(&r, 60000, 0, pages += 50000);
+			CU_ASSERT_EQUAL(count_of(&r.out, ACTION_ROUND_CUT), 0);
+		}
+		CU_ASSERT(r.s.expected_ms > 500 && r.s.expected_ms < 800);
+		if (how == 0)
+			r.params.downtime_limit_ms = 1000;
+		else if (how == 1)
+			r.params.switchover_bytes_per_s = 8ull
+							  << 30; /* the last round is exempt from the limit that this one feels */
+		surveyed(&r, how == 2 ? 1000 : 60000, how == 3 ? 1000000 : 0, pages += 50000);
+		if (how == 3) {
+			SAYS(&r, ""); /* what nobody has looked at yet counts as dirty */
+			continue;
+		}
+		if (how == 2) { /* it writes hardly anything now: the round gets done with what is left */
+			SAYS(&r, "");
+			continue;
+		}
+		SAYS(&r, ""); /* once is no proof */
+		surveyed(&r, 60000, 0, pages += 50000);
+		SAYS(&r, "cut");
+		surveyed(&r, 60000, 0, pages += 50000);
+		SAYS(&r, "");
+		step(&r, (struct input){ .type = INPUT_ROUND_SENT,
+					 .round = 2,
+					 .pages = pages,
+					 .nonzero_pages = pages,
+					 .found = 1,
+					 .stream = -1 });
+		SAYS(&r, "told:2 sync");
+		r.now += 10 * MS;
+		step(&r, (struct input){ .type = INPUT_SYNCED,
+					 .remaining = 60000,
+					 .found = 60000,
+					 .pages = pages,
+					 .nonzero_pages = pages,
+					 .stream = -1 });
+		CU_ASSERT_EQUAL(r.s.state, SOURCE_SETTLING);
+	}
+}
+
+static void late_surveys_change_nothing(void)
+{
+	struct rig r;
+	uint64_t pages = reach_hard_round(&r, 5000);
+
+	r.s.round++; /* as if another had begun since */
+	for (int i = 0; i < 4; i++) {
+		step(&r, (struct input){ .type = INPUT_SURVEYED, .round = 2, .remaining = 10, .pages = pages, .stream = -1 });
+		SAYS(&r, "");
+	}
+	reach(&r, SOURCE_COUNTING);
+	surveyed(&r, 10, 0, 20000);
+	SAYS(&r, "");
+	CU_ASSERT_EQUAL(r.s.state, SOURCE_COUNTING);
+}
+
+/* A round of a large guest lasts minutes: that it leads nowhere is told, and acted on, within seconds. And limits that are changed count at
+ * once. */
+static void struggles_within_a_round(void)
+{
+	struct rig r;
+	uint64_t pages = reach_hard_round(&r, 300);
+	unsigned warnings = 0;
+
+	r.params.throttle_max = 45;
+	for (int i = 0; i < 40 && r.s.throttle < 40; i++) {
+		surveyed(&r, 1000000, 0, pages += 50000);
+		warnings += count_of(&r.out, ACTION_WARN);
+		CU_ASSERT_EQUAL(count_of(&r.out, ACTION_ROUND), 0);
+	}
+	CU_ASSERT_EQUAL(warnings, 1);
+	CU_ASSERT_EQUAL(r.s.throttle, 40);
+	/* Two looks of a second each for a step. */
+	CU_ASSERT(r.now < 1000ull * MS + 12000ull * MS);
+	r.params.throttle_max = 25;
+	happens(&r, INPUT_TICK);
+	SAYS(&r, "throttle:25");
+	r.params.throttle_max = 0;
+	happens(&r, INPUT_TICK);
+	SAYS(&r, "throttle:0");
+	r.params.timeout_ms = 1;
+	happens(&r, INPUT_TICK);
+	CU_ASSERT_EQUAL(r.s.phase, SLUICE_FAILED);
+}
+
 SUITE("source", TEST(straight_path), TEST(downtime_guard_goes_on), TEST(closing_sync_must_be_empty), TEST(cancel_in_every_state),
       TEST(loss_in_every_state), TEST(losses_while_giving_up), TEST(wrong_message_in_every_state),
       TEST(word_about_another_attempt), TEST(landed_must_be_possible), TEST(deadline_in_every_state),
@@ -1527,4 +1645,5 @@ SUITE("source", TEST(straight_path), TEST(downtime_guard_goes_on), TEST(closing_
       TEST(no_hot_loop), TEST(old_links_change_nothing), TEST(operator_at_any_time), TEST(gives_up_and_tells),
       TEST(word_while_telling), TEST(telling_ends), TEST(told_on_a_later_link), TEST(lingering_until_closed),
       TEST(slow_is_not_dead), TEST(dirty_rate_is_not_inflated), TEST(holds_before_switchover),
-      TEST(throttles_in_steps_and_lets_go))
+      TEST(throttles_in_steps_and_lets_go), TEST(cuts_a_round_that_buys_nothing), TEST(late_surveys_change_nothing),
+      TEST(struggles_within_a_round))

@@ -39,6 +39,24 @@ static void one_sender_walks_it_all(void)
 	CU_ASSERT_EQUAL(sweep_claim(&sweep, NULL, &word, &n), SWEEP_OVER);
 }
 
+static void cut_it_is_over(void)
+{
+	struct sweep sweep;
+	uint64_t word;
+	uint32_t n;
+
+	sweep_init(&sweep, 80);
+	for (uint32_t round = 1; round < 4; round++) {
+		sweep_open(&sweep, round, 40);
+		CU_ASSERT_EQUAL(sweep_claim(&sweep, NULL, &word, &n), SWEEP_CLAIMED);
+		CU_ASSERT_EQUAL(word, 0);
+		sweep_cut(&sweep);
+		CU_ASSERT_EQUAL(sweep_claim(&sweep, NULL, &word, &n), SWEEP_OVER);
+		sweep_advance(&sweep, 64); /* sync was about to */
+		CU_ASSERT_EQUAL(sweep_claim(&sweep, NULL, &word, &n), SWEEP_OVER);
+	}
+}
+
 static void no_memory_is_over_at_once(void)
 {
 	struct sweep sweep;
@@ -109,4 +127,5 @@ static void many_senders_claim_each_word_once(void)
 	free(shared);
 }
 
-SUITE("sweep", TEST(one_sender_walks_it_all), TEST(no_memory_is_over_at_once), TEST(many_senders_claim_each_word_once))
+SUITE("sweep", TEST(one_sender_walks_it_all), TEST(cut_it_is_over), TEST(no_memory_is_over_at_once),
+      TEST(many_senders_claim_each_word_once))

@@ -19,7 +19,7 @@
 
 struct bed {
 	struct memory *memory;
-	struct bitmap dirty, discarded;
+	struct bitmap dirty, discarded, written;
 	struct sluice_ops ops;
 	struct tracker *tracker;
 	struct bitmap log; /* what the embedder's log has noted */
@@ -97,9 +97,11 @@ static bool bed_start(struct bed *bed, enum sluice_tracker kind)
 
 	bitmap_init(&bed->dirty, words);
 	bitmap_init(&bed->discarded, words);
+	bitmap_init(&bed->written, words);
 	bitmap_init(&bed->log, words);
-	struct tracker_config config = { kind,      bed->memory, &bed->dirty, &bed->discarded, &bed->ops, bed, take_lock,
-					 give_lock, bed,         NULL };
+	struct tracker_config config = { kind,          bed->memory, &bed->dirty, &bed->discarded,
+					 &bed->written, &bed->ops,   bed,         take_lock,
+					 give_lock,     bed,         NULL };
 	int rc = tracker_create(&config, &bed->tracker, error);
 	if (rc == -ENOTSUP) {
 		harness_skip(error);
@@ -116,6 +118,7 @@ static void bed_fini(struct bed *bed)
 	CU_ASSERT_EQUAL(bed->bad_calls, 0);
 	bitmap_fini(&bed->dirty);
 	bitmap_fini(&bed->discarded);
+	bitmap_fini(&bed->written);
 	bitmap_fini(&bed->log);
 	backing_free(bed->memory);
 }
@@ -535,6 +538,62 @@ out:
 	bed_fini(&bed);
 }
 
+static uint64_t looked(struct bed *bed, uint64_t *ret_unseen)
+{
+	uint64_t written = 0;
+
+	*ret_unseen = 0;
+	CU_ASSERT_EQUAL(tracker_peek(bed->tracker, 0, 0, bed->memory->regions[0].pages, &written, ret_unseen), 0);
+	return written;
+}
+
+/* To look is not to fetch: nothing is re-armed, nothing is dirty for it, and the fetch finds all of it still. Only what was written counts as
+ * such, not what was there at first. */
+static void looking_changes_nothing(void)
+{
+	static const enum sluice_tracker kinds[] = { SLUICE_TRACKER_PAGEMAP, SLUICE_TRACKER_LOG, SLUICE_TRACKER_MARKS };
+
+	for (int k = 0; k < 3; k++) {
+		struct bed bed;
+		bool log = kinds[k] == SLUICE_TRACKER_LOG, marks = kinds[k] == SLUICE_TRACKER_MARKS;
+		uint64_t unseen;
+		int fd;
+
+		bed_init(&bed);
+		CU_ASSERT_EQUAL_FATAL(backing_add(bed.memory, BACKING_ANONYMOUS, 2048 * WIRE_PAGE, 0, &fd), 0);
+		struct region *r = &bed.memory->regions[0];
+		memset(r->address, 1, r->size);
+		r->fresh = true;
+		if (!bed_start(&bed, kinds[k]))
+			return;
+		CU_ASSERT_EQUAL(looked(&bed, &unseen), 0);
+		CU_ASSERT_EQUAL(unseen, 2048);
+		CU_ASSERT_EQUAL(fetch(&bed, 0), 2048);
+		CU_ASSERT_EQUAL(tracker_discovered(bed.tracker), 2048);
+		CU_ASSERT_EQUAL(bitmap_count(&bed.written), 0);
+		forget(&bed);
+		CU_ASSERT_EQUAL(looked(&bed, &unseen), 0);
+		CU_ASSERT_EQUAL(unseen, 0);
+		for (uint64_t page = 0; page < 2048 && !marks; page += 3) {
+			r->address[page * WIRE_PAGE]++;
+			if (log)
+				bitmap_set(&bed.log, page, 1);
+		}
+		for (int again = 0; again < 3; again++) {
+			CU_ASSERT_EQUAL(looked(&bed, &unseen), marks ? 0 : 683);
+			CU_ASSERT_EQUAL(bitmap_count(&bed.dirty), 0);
+		}
+		bitmap_set(&bed.dirty, 0, 4); /* two of them */
+		CU_ASSERT_EQUAL(looked(&bed, &unseen), marks ? 0 : 681);
+		forget(&bed);
+		CU_ASSERT_EQUAL(fetch(&bed, 0), marks ? 0 : 683);
+		CU_ASSERT_EQUAL(bitmap_count(&bed.written), marks ? 0 : 683);
+		CU_ASSERT_EQUAL(tracker_discovered(bed.tracker), 2048);
+		CU_ASSERT_EQUAL(looked(&bed, &unseen), 0);
+		bed_fini(&bed);
+	}
+}
+
 static void the_tracker_is_chosen(void)
 {
 	struct memory *memory = calloc(1, sizeof(*memory));
@@ -546,7 +605,7 @@ static void the_tracker_is_chosen(void)
 
 	CU_ASSERT_EQUAL_FATAL(backing_add(memory, BACKING_ANONYMOUS, 4096, 0, &fd), 0);
 	bitmap_init(&bits, GRANULE_WORDS);
-	struct tracker_config config = { SLUICE_TRACKER_LOG, memory, &bits, &bits, &ops, NULL, NULL, NULL, NULL, NULL };
+	struct tracker_config config = { SLUICE_TRACKER_LOG, memory, &bits, &bits, NULL, &ops, NULL, NULL, NULL, NULL, NULL };
 	CU_ASSERT_EQUAL(tracker_create(&config, &tracker, error), -ENOTSUP);
 	CU_ASSERT(strstr(error, "dirty_log_fetch") != NULL);
 	config.kind = SLUICE_TRACKER_AUTO;
@@ -594,4 +653,5 @@ SUITE("tracker", TEST(pagemap_races_on_anonymous), TEST(pagemap_races_on_huge_pa
       TEST(pagemap_races_for_a_used_destination), TEST(pagemap_races_on_hugetlb), TEST(marks_race), TEST(log_races),
       TEST(sparse_memory_costs_nothing), TEST(a_written_page_may_leave_the_page_tables), TEST(hugetlb_holes_are_known),
       TEST(private_file_has_no_holes), TEST(holes_without_a_page_scan), TEST(used_destinations_get_their_zeroes),
-      TEST(log_is_bounded_by_its_region), TEST(the_tracker_is_chosen), TEST(tracking_can_start_again))
+      TEST(log_is_bounded_by_its_region), TEST(looking_changes_nothing), TEST(the_tracker_is_chosen),
+      TEST(tracking_can_start_again))
