@@ -18,12 +18,15 @@ void inbox_fini(struct inbox *inbox)
 	pthread_mutex_destroy(&inbox->lock);
 }
 
-/* Does a newer letter say all that an older one said? A peer may mark rounds, or report what landed, faster than control looks. */
+/* Does a newer letter say all that an older one said? A peer may mark rounds, or report what landed, and sync survey, faster than control
+ * looks. */
 static bool supersedes(const struct input *input, const struct input *old)
 {
-	if (input->type == INPUT_MESSAGE && old->type == INPUT_MESSAGE)
+	if (input->type != old->type)
+		return false;
+	if (input->type == INPUT_MESSAGE)
 		return input->message->type == MESSAGE_LANDED && old->message->type == MESSAGE_LANDED && input->link == old->link;
-	return input->type == INPUT_LANDED && old->type == INPUT_LANDED;
+	return input->type == INPUT_LANDED || input->type == INPUT_SURVEYED;
 }
 
 /* Under lock. Only the newest counts, and may be known early. */

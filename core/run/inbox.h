@@ -2,7 +2,7 @@
 /* inbox.h: what has happened, in order, on its way to the control thread. Bounded, never allocates.
  *
  * Posting never fails for what must not be lost: the link thread reads neither frames nor greetings while a quarter of the box is full, of the
- * rounds that landed, and of reports of it, only the newest is kept, and all else that posts does so a bounded number of times. */
+ * rounds that landed, of reports of it and of surveys only the newest is kept, and all else that posts does so a bounded number of times. */
 #pragma once
 
 #include <pthread.h>
