@@ -127,6 +127,7 @@ void source_counted(struct source *s, const struct input *in, struct actions *ou
 		s->converge.fetched_ns = in->now_ns;
 	else
 		converge_found(&s->converge, in->now_ns, in->found);
+	s->cut = false; /* should it be counted once more, all of the time since is known */
 	if (s->loss.until_ns)
 		return; /* about to fail: the guest is not stopped for that */
 	s->expected_ms = converge_expected_ms(&s->converge, in->remaining, s->state_bytes);

@@ -164,9 +164,9 @@ static void arm(struct sluice *s)
 static void open_round(struct sluice *s, const struct action *a)
 {
 	atomic_store_explicit(&s->marks, 0, memory_order_relaxed);
-	s->round_fetched = a->fetched && !a->last;
+	s->found_untold = a->fetched && !a->last;
 	atomic_store_explicit(&s->found, 0, memory_order_relaxed);
-	if (!s->round_fetched)
+	if (!s->found_untold)
 		atomic_store_explicit(&s->sync_ns, 0, memory_order_relaxed);
 	if (a->last) {
 		state_out_rewind(&s->state_out);
@@ -196,9 +196,10 @@ static void cut_round(struct sluice *s)
 
 static void sync_all(struct sluice *s)
 {
-	/* What a round that fetched has found was told of when it was sent; what writers marked in another is told of now. */
-	if (!s->round_fetched)
+	/* What a round that fetched has found was told of when it was sent; what writers marked in another is told of now, once. */
+	if (!s->found_untold)
 		atomic_store_explicit(&s->found, 0, memory_order_relaxed);
+	s->found_untold = false;
 	atomic_store_explicit(&s->sync_ns, 0, memory_order_relaxed);
 	sync_order(s, SYNC_ALL);
 }

@@ -88,7 +88,7 @@ struct sluice {
 	struct hello *hello; /* source: as sent; destination: as received */
 	struct welcome welcome;
 	bool lz4;
-	bool round_fetched; /* the open round was, when it began */
+	bool found_untold; /* what writers marked in the open round is told of by its first count: it was fetched before it began */
 
 	/* Under `look`: what other threads ask about. */
 	pthread_mutex_t look;

@@ -1591,6 +1591,45 @@ static void cuts_a_round_that_buys_nothing(void)
 	}
 }
 
+/* However a round ended: the guest is stopped when its I/O is at rest, and not before. And a round that was cut may be counted more than
+ * once, for that: each time by what was found since the last. */
+static void a_cut_round_does_not_skip_the_drain(void)
+{
+	struct rig r;
+	uint64_t pages = reach_hard_round(&r, 50);
+	struct input in = {
+		.type = INPUT_ROUND_SENT, .round = 2, .pages = pages, .nonzero_pages = pages, .found = 1, .stream = -1
+	};
+
+	r.params.drain = (struct drain_params){ .given = true, .depth = 1, .window_ms = 500, .share = 5, .tries = 10 };
+	r.params.downtime_limit_ms = 1000;
+	while (!r.s.cut && r.s.state == SOURCE_ROUND && pages < 1000000)
+		surveyed(&r, 60000, 0, pages += 50000);
+	SAYS(&r, "cut");
+	in.pages = in.nonzero_pages = pages;
+	step(&r, in);
+	SAYS(&r, "told:2 sync");
+	r.now += 10 * MS;
+	in.type = INPUT_SYNCED, in.remaining = in.found = 500;
+	double surveys = r.s.converge.dirty_pages_per_s;
+	step(&r, in);
+	SAYS(&r, "depth:1 depth:0 drain? phase:draining");
+	CU_ASSERT_EQUAL(r.s.state, SOURCE_RESTING);
+	CU_ASSERT_DOUBLE_EQUAL(r.s.converge.dirty_pages_per_s, surveys, 1);
+	r.now += 10 * MS;
+	step(&r, (struct input){ .type = INPUT_DRAINED, .pages = pages, .nonzero_pages = pages, .stream = -1 });
+	SAYS(&r, "sync");
+	in.found = 2000; /* in 10 ms: twice as fast */
+	step(&r, in);
+	SAYS(&r, "");
+	CU_ASSERT_EQUAL(r.s.state, SOURCE_SETTLING);
+	CU_ASSERT(r.s.converge.dirty_pages_per_s > 1.4 * surveys);
+	CU_ASSERT_EQUAL(r.pauses, 0);
+	hears(&r, MESSAGE_LANDED);
+	CU_ASSERT_EQUAL(r.s.state, SOURCE_PAUSING);
+	CU_ASSERT_EQUAL(r.pauses, 1);
+}
+
 static void late_surveys_change_nothing(void)
 {
 	struct rig r;
@@ -1645,5 +1684,5 @@ SUITE("source", TEST(straight_path), TEST(downtime_guard_goes_on), TEST(closing_
       TEST(no_hot_loop), TEST(old_links_change_nothing), TEST(operator_at_any_time), TEST(gives_up_and_tells),
       TEST(word_while_telling), TEST(telling_ends), TEST(told_on_a_later_link), TEST(lingering_until_closed),
       TEST(slow_is_not_dead), TEST(dirty_rate_is_not_inflated), TEST(holds_before_switchover),
-      TEST(throttles_in_steps_and_lets_go), TEST(cuts_a_round_that_buys_nothing), TEST(late_surveys_change_nothing),
-      TEST(struggles_within_a_round))
+      TEST(throttles_in_steps_and_lets_go), TEST(cuts_a_round_that_buys_nothing), TEST(a_cut_round_does_not_skip_the_drain),
+      TEST(late_surveys_change_nothing), TEST(struggles_within_a_round))
