@@ -46,6 +46,7 @@ static int set_parameters(struct sluice *session, const struct options *o, char 
 	} wanted[] = {
 		{ SLUICE_STREAMS, "-P", o->streams },
 		{ SLUICE_BANDWIDTH, "-b", o->bandwidth },
+		{ SLUICE_SWITCHOVER_BANDWIDTH, "--switchover-bandwidth", o->switchover_bandwidth },
 		{ SLUICE_DOWNTIME_LIMIT_MS, "--downtime", o->downtime_ms },
 		{ SLUICE_TIMEOUT_MS, "--timeout", o->timeout_s * 1000 },
 		{ SLUICE_THROTTLE_MAX, "--throttle", o->throttle_max },

@@ -303,7 +303,8 @@ static void run_guest(struct migration *migration)
 	guest_look(migration->guest, &view);
 	for (uint64_t beats = view.beats; view.beats == beats; guest_look(migration->guest, &view))
 		loop_wait(migration->loop, os_now_ns() + MIGRATION_LOOK_NS);
-	for (uint64_t until = os_now_ns() + migration->options->warm_up_ms * OS_MS; os_now_ns() < until && !migration->loop->stops;)
+	for (uint64_t until = os_now_ns() + migration->options->warm_up_ms * OS_MS;
+	     os_now_ns() < until && !migration->loop->stops;)
 		loop_wait(migration->loop, until);
 	guest_look(migration->guest, &view);
 	guest_reset_gap(migration->guest);

@@ -18,7 +18,7 @@
 #define GO_ON (-1)
 #define MAX_HOLD_MS 50000u /* the library waits for a minute */
 #define MAX_WARM_UP_MS 3600000u
-#define RING_PAGES 4096u   /* of a vCPU's dirty ring: small enough that a guest at full speed fills it */
+#define RING_PAGES 4096u /* of a vCPU's dirty ring: small enough that a guest at full speed fills it */
 
 static const char help[] =
 	"Migrate a running guest over the network, as fast as the wires, cores and memory allow, and check every byte.\n"
@@ -57,6 +57,7 @@ static const char help[] =
 	"      --mode precopy        how (precopy)\n"
 	"  -P, --streams N           data streams, 1 to 64 (4)\n"
 	"  -b, --bandwidth RATE      bytes per second of all streams, 0: unlimited (0); the last round is exempt\n"
+	"      --switchover-bandwidth RATE  that the last round will get, 0: what the others got (0)\n"
 	"      --downtime MS         downtime limit (300)\n"
 	"      --timeout S           give up after S seconds, 0: never (0)\n"
 	"      --throttle MAX        slow a guest that does not converge down, by MAX percent at most, 0: never (0)\n"
@@ -134,6 +135,7 @@ enum {
 	OPT_IO_FAULT,
 	OPT_MODE,
 	OPT_DOWNTIME,
+	OPT_SWITCHOVER_BANDWIDTH,
 	OPT_TIMEOUT,
 	OPT_THROTTLE,
 	OPT_HOLD,
@@ -175,6 +177,7 @@ static const struct option known[] = {
 	{ "mode", required_argument, NULL, OPT_MODE },
 	{ "streams", required_argument, NULL, 'P' },
 	{ "bandwidth", required_argument, NULL, 'b' },
+	{ "switchover-bandwidth", required_argument, NULL, OPT_SWITCHOVER_BANDWIDTH },
 	{ "downtime", required_argument, NULL, OPT_DOWNTIME },
 	{ "timeout", required_argument, NULL, OPT_TIMEOUT },
 	{ "throttle", required_argument, NULL, OPT_THROTTLE },
@@ -379,6 +382,8 @@ static int take_migration_option(int option, const char *arg, struct options *o)
 	case OPT_MODE: return take_mode(arg);
 	case 'P': return take_number("-P", arg, 1, SLUICE_MAX_STREAMS, &o->streams);
 	case 'b': return take_size("-b", arg, 0, SETTINGS_MAX_RATE, &o->bandwidth);
+	case OPT_SWITCHOVER_BANDWIDTH:
+		return take_size("--switchover-bandwidth", arg, 0, SETTINGS_MAX_RATE, &o->switchover_bandwidth);
 	case OPT_DOWNTIME: return take_number("--downtime", arg, 1, 3600000, &o->downtime_ms);
 	case OPT_TIMEOUT: return take_number("--timeout", arg, 0, 1000000, &o->timeout_s);
 	case OPT_THROTTLE: return take_number("--throttle", arg, 0, 99, &o->throttle_max);
@@ -461,6 +466,7 @@ static const char *source_only(int option)
 {
 	switch (option) {
 	case 'b': return "-b";
+	case OPT_SWITCHOVER_BANDWIDTH: return "--switchover-bandwidth";
 	case OPT_MODE: return "--mode";
 	case OPT_DOWNTIME: return "--downtime";
 	case OPT_TIMEOUT: return "--timeout";

@@ -28,8 +28,8 @@ struct options {
 	const char *uri;
 	uint64_t count; /* migrations; 0: until stopped */
 	struct guest_settings guest;
-	uint64_t streams, bandwidth, downtime_ms, timeout_s, dead_peer_ms, in_doubt_ms, throttle_max, hold_ms, drain_window_ms,
-		drain_tries, warm_up_ms;
+	uint64_t streams, bandwidth, switchover_bandwidth, downtime_ms, timeout_s, dead_peer_ms, in_doubt_ms, throttle_max,
+		hold_ms, drain_window_ms, drain_tries, warm_up_ms;
 	enum sluice_drain_fail drain_fail;
 	enum sluice_compress compress;
 	enum sluice_tracker tracker;
