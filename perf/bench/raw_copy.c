@@ -184,6 +184,7 @@ int main(int argc, char **argv)
 		if (connect(fds[i], (void *)&a, sizeof a))
 			die("connect");
 	}
+	fprintf(stderr, "raw_copy: copying\n"); /* for who wants to be beside it */
 	pthread_t tick;
 	pthread_create(&tick, NULL, ticker, NULL);
 	double began = seconds(), sent = run(sender, fds, streams), received = 0;
