@@ -94,13 +94,18 @@ static void take_stream(struct sluice *s, const struct greeting *g, struct conn 
 	inbox_post(&s->inbox, &in);
 }
 
+/* Who comes late with a lower dial never replaces a newer one; and no source knows an epoch that it was not given. */
+static bool in_order(const struct greeting *g, uint32_t dial, uint32_t epoch)
+{
+	return g->dial > dial && g->epoch <= epoch;
+}
+
 /* The source has lost its link, and comes with another. Whatever still sits in the old one takes no effect any more. */
 static void take_back(struct sluice *s, const struct greeting *g, struct conn *conn, uint64_t now)
 {
 	struct link *link = &s->link;
 	uint8_t token[MESSAGE_TOKEN];
-	/* Who comes late with a lower dial never replaces a newer one. */
-	if (g->dial <= link->dial || g->epoch > link->number || getrandom(token, sizeof token, 0) != sizeof token) {
+	if (!in_order(g, link->dial, link->number) || getrandom(token, sizeof token, 0) != sizeof token) {
 		conn->transport->close(conn);
 		return;
 	}
@@ -121,8 +126,8 @@ static void take_link(struct sluice *s, const struct greeting *g, struct conn *c
 	bool first = !g->epoch && token_equal(g->token, none);
 	bool ours = atomic_load_explicit(&link->adopted, memory_order_acquire) && token_equal(g->token, s->welcome.link_token);
 	struct tombstone *t = first || ours ? NULL : tombstones_find(&s->listener->tombstones, g->token);
-	if (g->stream || (t && g->dial <= t->dial)) {
-		conn->transport->close(conn); /* a link is no stream; and not one that was overtaken */
+	if (g->stream || (t && !in_order(g, t->dial, t->epoch))) {
+		conn->transport->close(conn); /* a link is no stream */
 	} else if (t) {
 		answer_for(s, t, g, conn, now);
 	} else if (first && (link->conn || link->lost)) {

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* test_admit.c: links that come back: a flood of them, and one that is gone again before control has looked. */
+/* test_admit.c: links that come back: a flood of them, one that is gone again before control has looked, and those of a session
+ * that is over. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,7 +14,7 @@
 struct caller {
 	struct conn conn; /* first */
 	struct greeting greeting;
-	bool greeted, closed;
+	bool greeted, closed, told;
 };
 
 static ssize_t caller_read(struct conn *conn, void *buffer, size_t size)
@@ -37,7 +38,16 @@ static void caller_close(struct conn *conn)
 	((struct caller *)conn)->closed = true;
 }
 
-static const struct transport transport = { .read = caller_read, .shutdown = caller_shutdown, .close = caller_close };
+static ssize_t caller_write(struct conn *conn, const void *bytes, size_t size)
+{
+	((struct caller *)conn)->told |= size > 0;
+	(void)bytes;
+	return (ssize_t)size;
+}
+
+static const struct transport transport = {
+	.read = caller_read, .write = caller_write, .shutdown = caller_shutdown, .close = caller_close
+};
 
 static struct sluice *session;
 
@@ -120,4 +130,38 @@ static void gone_before_it_was_admitted(void)
 	}
 }
 
-SUITE("admit", TEST(a_flood_does_not_fill_the_inbox), TEST(gone_before_it_was_admitted))
+/* A session that is over answers once for each dial, and to no epoch that it never gave. */
+static void over(void)
+{
+	static const struct {
+		uint32_t dial, epoch;
+		bool told;
+	} cases[] = {
+		{ 5, 2, true }, { 3, 2, false }, { 5, 1, true }, { 5, 0, true }, { 5, 3, false }, { 5, UINT32_MAX, false }
+	};
+	struct caller c;
+	struct pollfd readable = { .revents = POLLIN };
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+		struct sluice_listener listener = { .tombstones.n = 0 };
+		struct tombstone t = { .epoch = 2, .dial = 3 };
+		begin();
+		session->listener = &listener;
+		atomic_store(&session->link.adopted, false);
+		memset(t.token, 7, sizeof t.token);
+		tombstones_add(&listener.tombstones, &t);
+		call(&c, cases[i].dial);
+		c.greeting.epoch = cases[i].epoch;
+		greeting_seal(&c.greeting);
+		admit_serve(session, false, &readable, now_ns());
+		CU_ASSERT_EQUAL(c.told, cases[i].told);
+		CU_ASSERT_EQUAL(c.closed, !cases[i].told);
+		c.closed = c.told = false;
+		call(&c, cases[i].dial); /* again */
+		admit_serve(session, false, &readable, now_ns());
+		CU_ASSERT_EQUAL(c.told, !cases[i].told && cases[i].dial == 5); /* its epoch is right now */
+		session->listener = NULL;
+		end();
+	}
+}
+
+SUITE("admit", TEST(a_flood_does_not_fill_the_inbox), TEST(gone_before_it_was_admitted), TEST(over))
