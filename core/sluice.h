@@ -252,7 +252,9 @@ enum sluice_drain_fail {
 enum sluice_compress { SLUICE_COMPRESS_NONE, SLUICE_COMPRESS_LZ4, SLUICE_COMPRESS_AUTO };
 
 enum sluice_tracker {
-	SLUICE_TRACKER_AUTO, /* what sluice_set_kvm() told of, else the embedder's log if it gives one, else pagemap. Never marks: only the embedder knows if all is marked */
+	/* What sluice_set_kvm() told of, else the embedder's log if it gives one, else pagemap. Never marks: only the embedder knows
+	 * whether all is marked. */
+	SLUICE_TRACKER_AUTO,
 	SLUICE_TRACKER_PAGEMAP,  /* PAGEMAP_SCAN over userfaultfd-wp-async (Linux 6.7 and later) */
 	SLUICE_TRACKER_MARKS,    /* only sluice_mark_dirty(): the guest's writers mark all they write */
 	SLUICE_TRACKER_LOG,      /* ops.dirty_log_* */
@@ -371,7 +373,8 @@ SLUICE_API int sluice_resolve(struct sluice *session, int run);
 SLUICE_API int sluice_event_fd(struct sluice *session);
 
 /* Run the callback that is due next, in the calling thread; 1, or 0 where none is. One at a time, so that an embedder's lock is not
- * held for several: the descriptor stays readable while there are more. Never blocks. One thread at a time. The time this takes counts as time under the big lock (stats.lock_held_us), for an embedder's loop usually holds it. */
+ * held for several: the descriptor stays readable while there are more. Never blocks. One thread at a time. The time this takes
+ * counts as time under the big lock (stats.lock_held_us), for an embedder's loop usually holds it. */
 SLUICE_API int sluice_dispatch(struct sluice *session);
 
 /* A request is done: error 0 or a negative errno. Any thread. -EINVAL: it was not asked for. */

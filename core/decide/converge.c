@@ -14,13 +14,12 @@ enum {
 static const double prior_pages_per_s = 100e3; /* 0.4 GB/s, until something was measured */
 static const double zero_pages_per_s = 250e3;  /* 1 GB/s */
 static const double prior_overhead_ms = 3;
-static const double worthwhile = 0.75; /* a round that leaves more than this of what there was is not worth it */
-static const double negligible_ms = 2; /* of downtime for pages: not worth another round */
-static const double margin = 0.8;      /* of the limit is planned for; the rest is for what cannot be planned */
-static const double put_off_share =
-	0.75;                        /* of that may go to pages that are put off; the rest is for others that are dirty then */
-static const double newest = 0.7;    /* weight of the newest measurement */
-static const double sample_s = 0.05; /* sending is measured so often, where a round is long */
+static const double worthwhile = 0.75;    /* a round that leaves more than this of what there was is not worth it */
+static const double negligible_ms = 2;    /* of downtime for pages: not worth another round */
+static const double margin = 0.8;         /* of the limit is planned for; the rest is for what cannot be planned */
+static const double put_off_share = 0.75; /* of that goes to pages that are put off, at most: others are dirty then, too */
+static const double newest = 0.7;         /* weight of the newest measurement */
+static const double sample_s = 0.05;      /* sending is measured so often, where a round is long */
 static const double short_s = 0.02, long_s = 0.2;
 static const double known = 1e-3; /* added to a rate that was measured: known, even if zero */
 

@@ -5,8 +5,8 @@
  * nothing new, for a window at most (QUIET), in which they are asked over and over whether anything is still in flight. Nothing is:
  * DRAINED, and nothing is picked up until the guest runs elsewhere. At the window's end, and on every way back, they work as usual at once.
  *
- * Short queues last no longer than the longest window, and then the guest is left alone for a while, too. Windows get longer each time, and are a bounded share of the migration's time: a guest must not lose its disk to a migration that
- * finds no good moment. */
+ * Short queues last no longer than the longest window, and then the guest is left alone for a while, too. Windows get longer each time,
+ * and are a bounded share of the migration's time: a guest must not lose its disk to a migration that finds no good moment. */
 #pragma once
 
 #include "core/decide/step.h"
