@@ -148,7 +148,11 @@ static void synced(struct source *s, const struct input *in, struct actions *out
 
 static void completed(struct source *s, const struct input *in, struct actions *out)
 {
-	s->running_ns = s->ended_ns = in->now_ns;
+	/* The guest that runs there keeps this word waiting, so the word says for how long the guest stood still; it is no truer than what
+	 * we know ourselves: that it did not run before we heard READY, and does now. */
+	uint64_t stood_ns = in->message->u.handoff.ns, most_ns = in->now_ns - s->paused_ns, least_ns = s->ready_ns - s->paused_ns;
+	s->running_ns = s->paused_ns + (!stood_ns || stood_ns > most_ns ? most_ns : stood_ns < least_ns ? least_ns : stood_ns);
+	s->ended_ns = in->now_ns;
 	source_throttle(s, out, 0);
 	actions_send(out, MESSAGE_DONE);
 	actions_add(out, ACTION_STREAMS_STOP);

@@ -59,7 +59,7 @@ static void answer_for(struct sluice *s, struct tombstone *t, const struct greet
 	if (t->ran) {
 		m[1].type = MESSAGE_RUNNING;
 		m[1].u.handoff.attempt = t->attempt;
-		m[1].u.handoff.ns = now;
+		m[1].u.handoff.ns = 0; /* for how long it stood still is forgotten */
 	} else {
 		m[1].type = MESSAGE_NEVER;
 		m[1].u.word.attempt = t->attempt;

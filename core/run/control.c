@@ -87,7 +87,7 @@ static void send(struct sluice *s, const struct action *a)
 	case MESSAGE_BYE: break;
 	default:
 		m->u.handoff.attempt = attempt;
-		m->u.handoff.ns = m->type == MESSAGE_GO ? sluice_stopped_ns(s) : now_ns();
+		m->u.handoff.ns = m->type == MESSAGE_GO || m->type == MESSAGE_RUNNING ? sluice_stopped_ns(s) : now_ns();
 		break;
 	}
 	int rc = link_send(s, m);

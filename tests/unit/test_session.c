@@ -466,6 +466,10 @@ static void the_clock_jump_is_told(void)
 		double told_ms = (double)runs->stopped_ns * 1e-6;
 		CU_ASSERT(stood_ms >= (fails ? 2 : 4) * SLOW_MS); /* save, load; release, acquire */
 		CU_ASSERT(told_ms > stood_ms - SLACK_MS && told_ms < stood_ms + SLACK_MS);
+		struct sluice_stats st = { .size_of = sizeof st };
+		CU_ASSERT_EQUAL(sluice_get_stats(p.source.session, &st), 0);
+		CU_ASSERT(fails || (st.downtime_ms > told_ms &&
+				    st.downtime_ms < told_ms + st.downtime_parts_ms.pause + SLOW_MS + SLACK_MS));
 		/* It does not stand still any more. */
 		uint64_t all = sluice_stopped_ns(runs->session);
 		CU_ASSERT(all >= runs->stopped_ns && sluice_stopped_ns(runs->session) == all);

@@ -122,6 +122,16 @@ static void hears(struct rig *r, enum message_type type)
 	step(r, (struct input){ .type = INPUT_MESSAGE, .message = &r->message, .stream = -1 });
 }
 
+/* RUNNING, after the guest stood still for so long by the destination's word. */
+static void hears_running(struct rig *r, uint64_t stood_ns)
+{
+	memset(&r->message, 0, sizeof r->message);
+	r->message.type = MESSAGE_RUNNING;
+	r->message.u.handoff.attempt = r->s.round;
+	r->message.u.handoff.ns = stood_ns;
+	step(r, (struct input){ .type = INPUT_MESSAGE, .message = &r->message, .stream = -1 });
+}
+
 static void resolves(struct rig *r, uint32_t run)
 {
 	r->operator_said |= run;
@@ -480,6 +490,29 @@ static void loss_in_every_state(void)
 		wind_up(&r, 8);
 		gave_up(&r, SLUICE_FAILED);
 		CU_ASSERT_EQUAL(r.error, -EIO);
+	}
+}
+
+/* The guest's first moments there hold up the word that it runs, or the link is lost before it is heard: the downtime is what the word says,
+ * within what the source knows itself. */
+static void downtime_ends_when_the_guest_runs(void)
+{
+	static const struct {
+		uint64_t says_ms, counts_ms;
+	} cases[] = { { 40, 40 }, { 0, 500 }, { 500, 500 }, { 501, 500 }, { UINT64_MAX / (uint64_t)MS, 500 },
+		      { 29, 30 }, { 30, 30 }, { 31, 31 } };
+
+	for (unsigned i = 0; i < sizeof cases / sizeof *cases; i++) {
+		struct rig r;
+		reach(&r, SOURCE_WAIT_RUNNING);
+		r.s.pause_ns = r.now;
+		r.s.paused_ns = r.now + 5 * MS;
+		r.s.ready_ns = r.now + 35 * MS;
+		r.now += 505 * MS;
+		hears_running(&r, cases[i].says_ms * MS);
+		CU_ASSERT_EQUAL(r.s.running_ns - r.s.paused_ns, cases[i].counts_ms * MS);
+		CU_ASSERT_EQUAL(r.s.ended_ns, r.now);
+		CU_ASSERT_EQUAL(r.s.phase, SLUICE_COMPLETED);
 	}
 }
 
@@ -1678,8 +1711,8 @@ static void struggles_within_a_round(void)
 SUITE("source", TEST(straight_path), TEST(downtime_guard_goes_on), TEST(closing_sync_must_be_empty), TEST(cancel_in_every_state),
       TEST(loss_in_every_state), TEST(losses_while_giving_up), TEST(wrong_message_in_every_state),
       TEST(word_about_another_attempt), TEST(landed_must_be_possible), TEST(deadline_in_every_state),
-      TEST(a_stopped_guest_is_not_left_waiting), TEST(timeout_in_every_state), TEST(callback_fails),
-      TEST(resume_that_fails_is_no_success), TEST(silent_embedder), TEST(after_go_only_a_word_decides),
+      TEST(a_stopped_guest_is_not_left_waiting), TEST(downtime_ends_when_the_guest_runs), TEST(timeout_in_every_state),
+      TEST(callback_fails), TEST(resume_that_fails_is_no_success), TEST(silent_embedder), TEST(after_go_only_a_word_decides),
       TEST(doubt_keeps_everything), TEST(word_on_a_later_link), TEST(go_again_as_often_as_it_takes), TEST(rests_between_tries),
       TEST(no_hot_loop), TEST(old_links_change_nothing), TEST(operator_at_any_time), TEST(gives_up_and_tells),
       TEST(word_while_telling), TEST(telling_ends), TEST(told_on_a_later_link), TEST(lingering_until_closed),
