@@ -1,18 +1,19 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""many.py N: N migrations in a row, each of a random guest over random streams; all must verify. SEED=... replays."""
+"""many.py [kvm] N: N migrations in a row, each of a random guest (kvm: a virtual machine of 1 to 32 vCPUs) over random streams; all must
+verify. SEED=... replays."""
 import os
 import sys
 import tempfile
 
-from migperf import SHORT, Checks, completed, loopback, seeded
+from migperf import SHORT, Checks, completed, loopback, seeded, skip
 
 checks = Checks()
 rng = seeded()
 count = int(next((word for word in sys.argv[1:] if word.isdigit()), 12))
 
 
-def guest():
+def process():
     """Arguments of a random guest and how to move it."""
     size_k = 4 * (rng.randrange(1, 512) if rng.random() < 0.15 else rng.randrange(1, (16 if SHORT else 65) << 10))
     args = ["-m", f"{size_k}K"]
@@ -31,6 +32,34 @@ def guest():
     return args
 
 
+def kvm():
+    """Likewise of a virtual machine. What it writes at most fits the downtime limit on any machine that is not overloaded."""
+    size_m, vcpus = rng.randrange(4, 24 if SHORT else 97), rng.choice([1, 2, 4, rng.randrange(1, 33)])
+    args = ["--guest", "kvm", "-m", f"{size_m}M", "--vcpus", vcpus, "--streams", rng.randrange(1, 17), "--downtime", rng.choice([300, 300, 1000])]
+    args += ["--tracker", rng.choice(["auto", "kvm-log", "kvm-ring", "pagemap", "log"]), "--pattern", rng.choice(["seq", "rand", "zipf", "gc"])]
+    args += ["--fill", rng.choice(["random", "random", "text", "zero", "guest"]), "--backing", rng.choice(["memfd", "memfd", "anon"])]
+    args += ["--compress", rng.choice(["none", "lz4", "auto"]), "--io-engine", rng.choice(["uring", "uring", "plain"])]
+    args += ["--dirty-rate", rng.choice(["0", "4M", "40M", "200M", "1T", "1T"])]
+    if "guest" not in args:
+        args += ["--touched", rng.choice([100, 100, 50, 10, 0])]
+    if rng.random() < 0.3:
+        args += ["--wss", f"{max(1, size_m // rng.randrange(2, 16))}M"]
+    if rng.random() < 0.2:
+        args += ["--prealloc"]
+    if rng.random() < 0.1:
+        args += ["--hold", rng.randrange(1, 300)]
+    if vcpus > 8:
+        args += ["--throttle", 90]  # so many leave a migration next to no time of few processors, and only that gets it back
+    elif rng.random() < 0.2:
+        args += ["--throttle", rng.randrange(20, 99)]
+    if rng.random() < 0.2:
+        args += ["-b", f"{rng.randrange(300, 800)}M"]
+    return args
+
+
+guest = kvm if "kvm" in sys.argv else process
+if guest is kvm and not os.access("/dev/kvm", os.R_OK | os.W_OK):
+    skip("no KVM here: /dev/kvm")
 with tempfile.TemporaryDirectory() as directory:
     for i in range(count):
         args = guest()
