@@ -31,7 +31,7 @@ void converge_init(struct converge *c)
 void converge_open(struct converge *c, uint64_t now_ns, uint64_t pages, uint64_t nonzero_pages)
 {
 	c->opened_ns = c->sampled_ns = now_ns;
-	c->pages_before = pages;
+	c->pages_before = c->pages_opened = pages;
 	c->nonzero_before = nonzero_pages;
 	c->surveyed_ns = 0;
 	if (!c->fetched_ns)
@@ -86,6 +86,7 @@ void converge_sent(struct converge *c, uint64_t now_ns, uint64_t pages, uint64_t
 	if (s > 0)
 		sample(c, s, pages, nonzero_pages);
 	c->last_round_ms = (double)(now_ns - c->opened_ns) * 1e-6;
+	c->round_pages = pages - c->pages_opened;
 }
 
 void converge_found(struct converge *c, uint64_t now_ns, uint64_t found)
@@ -166,6 +167,7 @@ static bool improves(const struct converge *c, uint64_t remaining, uint64_t put_
 
 enum verdict converge_judge(struct converge *c, uint64_t remaining, uint64_t put_off, uint64_t state_bytes, uint64_t limit_ms)
 {
+	c->stuck |= c->again && remaining >= FEW_PAGES && (double)remaining >= worthwhile * (double)c->round_pages;
 	if (!fits(c, remaining, state_bytes, limit_ms))
 		return VERDICT_ROUND;
 	if (improves(c, remaining, put_off)) {
@@ -180,10 +182,14 @@ bool converge_enough(const struct converge *c, uint64_t remaining, uint64_t put_
 	return fits(c, remaining, state_bytes, limit_ms) && !improves(c, remaining, put_off);
 }
 
-uint64_t converge_allowance(const struct converge *c, uint64_t state_bytes, uint64_t limit_ms)
+uint64_t converge_allowance(struct converge *c, uint64_t state_bytes, uint64_t limit_ms)
 {
+	/* Pages that are written every now and then look as if they were written all the time as long as rounds are long. Rounds that
+	 * get shorter find out; where they do not, the guest has hot pages, or it must make do with a last round as long as this one. */
+	c->stuck |= c->again && converge_struggles(c);
+	if (!c->stuck)
+		return 0;
 	double spare_ms = planned_ms(c, limit_ms) * put_off_share - converge_expected_ms(c, 0, state_bytes);
 	double pages = spare_ms / converge_pages_ms(c, 1, 0);
-	/* Without rates there is nothing to say what fits. */
-	return c->pages_per_s > 0 && pages >= 1 ? (uint64_t)(pages < 1e15 ? pages : 1e15) : 0;
+	return pages >= 1 ? (uint64_t)(pages < 1e15 ? pages : 1e15) : 0;
 }

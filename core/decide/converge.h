@@ -15,7 +15,9 @@ struct converge {
 	uint64_t opened_ns, fetched_ns;
 	double last_round_ms;
 	bool again;                                        /* sending was measured in another round than the first */
+	bool stuck;                                        /* once, a round left about as much as it sent */
 	uint64_t sampled_ns, pages_before, nonzero_before; /* sending was measured until then */
+	uint64_t pages_opened, round_pages;                /* at its beginning, and what it sent */
 	/* The survey before, or the full count that opened the round; surveyed_ns 0: none yet. */
 	uint64_t surveyed_ns, surveyed, pages_surveyed, discovered;
 	uint32_t tries;        /* guests stopped in vain by the downtime guard */
@@ -51,8 +53,8 @@ enum verdict converge_judge(struct converge *c, uint64_t remaining, uint64_t put
 /* The same question in the midst of a round, of which there is something left to send: may the guest be stopped now, and does the
  * rest of the round buy nothing? */
 bool converge_enough(const struct converge *c, uint64_t remaining, uint64_t put_off, uint64_t state_bytes, uint64_t limit_ms);
-/* How many pages a round may put off to the last one. */
-uint64_t converge_allowance(const struct converge *c, uint64_t state_bytes, uint64_t limit_ms);
+/* How many pages the round that was opened may put off to the last one: none while rounds shrink by themselves. */
+uint64_t converge_allowance(struct converge *c, uint64_t state_bytes, uint64_t limit_ms);
 /* Would another round leave about as much as there is now? */
 bool converge_struggles(const struct converge *c);
 /* How long so many pages and so much state take on the wire, ms. */

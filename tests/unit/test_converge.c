@@ -250,7 +250,27 @@ static void puts_off_what_fits(void)
 
 	converge_init(&c);
 	CU_ASSERT_EQUAL(converge_allowance(&c, 0, 300), 0);
+	/* Not while rounds shrink; nor for what the first one leaves, which is slow for other reasons. */
 	c.pages_per_s = 500e3;
+	c.dirty_pages_per_s = 300e3;
+	c.again = true;
+	CU_ASSERT_EQUAL(converge_allowance(&c, 0, 300), 0);
+	c.dirty_pages_per_s = 400e3;
+	c.again = false;
+	CU_ASSERT_EQUAL(converge_allowance(&c, 0, 300), 0);
+	/* Then on, though with hot pages put off they do. */
+	c.again = true;
+	CU_ASSERT(converge_allowance(&c, 0, 300) > 0);
+	/* Whatever the rates say: a round that leaves what it sent did not shrink anything. */
+	c.stuck = false;
+	c.dirty_pages_per_s = 0;
+	c.round_pages = 20000;
+	converge_judge(&c, 14000, 0, 0, 300);
+	CU_ASSERT_EQUAL(converge_allowance(&c, 0, 300), 0);
+	converge_judge(&c, 15000, 0, 0, 300);
+	CU_ASSERT(converge_allowance(&c, 0, 300) > 0);
+	c.round_pages = 0;
+	c.dirty_pages_per_s = 0;
 	for (c.tries = 0; c.tries < 3; c.tries++) {
 		uint64_t pages = converge_allowance(&c, 0, 300);
 
