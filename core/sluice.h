@@ -431,7 +431,7 @@ struct sluice_stats {
 	uint64_t zero_bytes;  /* of guest_bytes, found to be zero */
 	uint64_t lz4_in_bytes, lz4_out_bytes;
 	uint64_t landed_bytes;                              /* wire bytes that the destination said are in place */
-	uint64_t remaining_bytes;                           /* dirty and not sent yet, as of the last sync */
+	uint64_t remaining_bytes;                           /* known to be dirty and not sent yet */
 	uint64_t dirty_bytes_per_s, throughput_bytes_per_s; /* estimates; throughput is of pages that are not zero, sent */
 	uint32_t rounds;
 	uint32_t device_tries;         /* times the guest was stopped */

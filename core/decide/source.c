@@ -82,7 +82,6 @@ static void turn_back(struct source *s, const struct input *in, struct actions *
 static void final_synced(struct source *s, const struct input *in, struct actions *out)
 {
 	s->synced_ns = in->now_ns;
-	s->final_remaining = in->remaining;
 	double so_far = ms_between(s->pause_ns + held_ns(s), in->now_ns);
 	s->expected_ms = so_far + converge_pages_ms(&s->converge, in->remaining, s->state_bytes) + CONVERGE_TAIL_MS;
 	if (s->expected_ms > (double)in->params.downtime_limit_ms && in->remaining) {
@@ -472,6 +471,8 @@ void source_step(struct source *s, const struct input *in, struct actions *out)
 		s->moved_bytes = in->moved_bytes;
 		s->progress_ns = in->now_ns;
 	}
+	if ((in->type == INPUT_SYNCED && !in->code) || in->type == INPUT_SURVEYED)
+		s->due_pages = in->pages + in->remaining + in->unseen;
 	if (in->type == INPUT_DONE) {
 		if (!s->pending || in->request != s->pending)
 			return;

@@ -54,7 +54,7 @@ struct source {
 	uint32_t enough;                   /* surveys in a row after which the open round buys nothing more */
 	bool cut;                          /* the open round is being ended early */
 	uint64_t moved_bytes, progress_ns; /* the wire last carried something then */
-	uint64_t final_remaining;
+	uint64_t due_pages;      /* sent in this session, once all is that was known to be dirty at the last count or survey */
 	bool last_sent;          /* the last round: its closing sync is awaited */
 	uint32_t closing_rounds; /* further last rounds that closing syncs asked for */
 	uint32_t device_tries;

@@ -51,6 +51,7 @@ static void renew_source(struct sluice *s, struct sluice_stats *st)
 	st->drain.busy = d->drain.busy;
 	st->drain.gave_up = d->drain.gave_up;
 	st->drain.quiesced_ms = (double)d->drain.quiesced_ns * 1e-6;
+	st->remaining_bytes = d->due_pages * SLUICE_PAGE_SIZE; /* less what was sent: add_live() */
 	st->dirty_bytes_per_s = (uint64_t)(d->converge.dirty_pages_per_s * SLUICE_PAGE_SIZE);
 	st->throughput_bytes_per_s = (uint64_t)(d->converge.pages_per_s * SLUICE_PAGE_SIZE);
 	if (d->running_ns) {
@@ -120,15 +121,17 @@ static void add_live(struct sluice *s, struct sluice_stats *st)
 	hist_read(&s->lock_held, 1e3, &st->lock_held_us);
 	hist_read(&s->sync_pieces, 1e6, &st->sync_ms);
 	hist_read(&s->steps, 1e6, &st->steps_ms);
+	uint64_t due = st->remaining_bytes;
+	st->remaining_bytes = 0;
 	/* Acquire: pairs with arm(), which makes the sweep. */
 	if (!atomic_load_explicit(&s->tracking, memory_order_acquire))
 		return;
-	/* What the sweep has still before it, by its position: counting bits would cost too much for a glance. */
+	/* In the first round what the sweep has still before it, by its position: counting bits would cost too much for a glance. */
 	uint64_t words = s->sweep.words, cursor = READ(s->sweep.cursor);
 	if (words && cursor < words && st->rounds == 1)
 		st->remaining_bytes = (uint64_t)((double)(words - cursor) * 64 * SLUICE_PAGE_SIZE);
-	else if (words)
-		st->remaining_bytes = READ(s->found) * SLUICE_PAGE_SIZE;
+	else if (due > st->guest_bytes)
+		st->remaining_bytes = due - st->guest_bytes;
 }
 
 int sluice_get_stats(struct sluice *s, struct sluice_stats *ret)

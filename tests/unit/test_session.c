@@ -644,6 +644,55 @@ static void limits_change_while_it_runs(void)
 	pair_stop(&p);
 }
 
+static bool first_round(const struct pair *p)
+{
+	return p->source.rounds >= 1;
+}
+
+static bool second_round(const struct pair *p)
+{
+	return p->source.rounds >= 2;
+}
+
+static struct sluice_stats source_stats(const struct pair *p)
+{
+	struct sluice_stats stats = { .size_of = sizeof(stats) };
+
+	CU_ASSERT_EQUAL(sluice_get_stats(p->source.session, &stats), 0);
+	return stats;
+}
+
+/* What is left to be sent falls while it is sent, in later rounds too. */
+static void what_is_left_falls(void)
+{
+	enum { MARKED = PAGES / 2 };
+	struct pair p;
+	uint64_t least = UINT64_MAX, most = 0, all = (uint64_t)MARKED * SLUICE_PAGE_SIZE;
+
+	pair_start(&p);
+	CU_ASSERT_EQUAL(sluice_set(p.source.session, SLUICE_DOWNTIME_LIMIT_MS, 1), 0);
+	CU_ASSERT_EQUAL(sluice_set(p.source.session, SLUICE_BANDWIDTH, 20 << 20), 0);
+	start(&p);
+	CU_ASSERT_FATAL(loop(&p, active));
+	for (int waited = 0; waited < PATIENCE_MS && source_stats(&p).guest_bytes < BYTES / 2; waited++)
+		loop_for(&p, 1); /* a third of the pages are holes */
+	sluice_mark_dirty(p.source.session, 0, 0, all);
+	CU_ASSERT_FATAL(loop(&p, first_round));
+	for (int waited = 0; waited < PATIENCE_MS && !second_round(&p); waited++) {
+		struct sluice_stats stats = source_stats(&p);
+		least = stats.remaining_bytes < least ? stats.remaining_bytes : least;
+		most = stats.remaining_bytes > most ? stats.remaining_bytes : most;
+		loop_for(&p, 1);
+	}
+	CU_ASSERT(most > all / 2 && most <= all);
+	CU_ASSERT(least < all / 4);
+	CU_ASSERT_EQUAL(sluice_set(p.source.session, SLUICE_DOWNTIME_LIMIT_MS, 3600000), 0);
+	CU_ASSERT(loop(&p, both_completed));
+	CU_ASSERT_EQUAL(source_stats(&p).remaining_bytes, 0);
+	CU_ASSERT_EQUAL(sluice_close(p.source.session), 0);
+	pair_stop(&p);
+}
+
 /* Written behind every tracker's back and marked after that; given back by the guest. */
 static void marks_and_discards_count(void)
 {
@@ -957,6 +1006,6 @@ static void close_and_resolve_have_their_time(void)
 
 SUITE("session", TEST(migrates), TEST(drains), TEST(drain_that_fails), TEST(sections_outlive_dispatch), TEST(callbacks_that_fail),
       TEST(slow_callbacks_are_not_death), TEST(a_callback_that_never_answers), TEST(the_clock_jump_is_told), TEST(cancels),
-      TEST(limits_change_while_it_runs), TEST(a_log_slow_to_stop_holds_nobody_up), TEST(marks_and_discards_count),
-      TEST(close_and_resolve_have_their_time), TEST(a_cut_link_heals), TEST(cut_again_and_again), TEST(operators_end_it),
-      TEST(asks_the_next_session))
+      TEST(limits_change_while_it_runs), TEST(a_log_slow_to_stop_holds_nobody_up), TEST(what_is_left_falls),
+      TEST(marks_and_discards_count), TEST(close_and_resolve_have_their_time), TEST(a_cut_link_heals), TEST(cut_again_and_again),
+      TEST(operators_end_it), TEST(asks_the_next_session))
