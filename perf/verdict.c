@@ -102,11 +102,15 @@ static void check_arrived(struct migration *migration)
 {
 	struct result *result = migration->result;
 	const char *why = "the destination does not say why";
+	unsigned stops = migration->loop->stops;
 
-	if (!await_report(migration))
+	if (await_report(migration))
+		why = result->verify.first[0] ? result->verify.first : why;
+	else if (migration->loop->stops != stops)
+		why = "interrupted before the destination said what it verified; the guest runs there: look at its migperf's "
+		      "messages";
+	else
 		why = "the guest runs at the destination, which never said what it verified: look at its migperf's messages";
-	else if (result->verify.first[0])
-		why = result->verify.first;
 	if (result->verify.status != VERIFY_SKIPPED || migration->settings.verify == VERIFY_OFF)
 		return;
 	snprintf(result->error, RESULT_TEXT, "could not be verified: %s", why);
