@@ -2,7 +2,8 @@
 /* stopped.c: for how long the guest stands still, over both sides.
  *
  * The two hosts' clocks have nothing in common, so durations travel: GO says for how long the guest has stood still when it is sent, and
- * the destination counts on from there. For the way of GO it adds half of the shortest round trip that heartbeats have shown. */
+ * the destination counts on from there. For the way of GO it adds half of the shortest round trip that heartbeats have shown, or that READY
+ * and GO took: a short migration on busy hosts has one or two heartbeats, which waited for a processor, and its guest's clock would jump too far. */
 #include "core/run/stopped.h"
 
 #include "core/run/session.h"
@@ -30,9 +31,13 @@ void stopped_done(struct sluice *s, enum sluice_request request)
 
 void stopped_there(struct sluice *s, uint64_t ns, uint64_t now)
 {
-	uint64_t most = now - s->decide.destination.started_ns; /* it ran when this began, whatever the source says */
+	const struct destination *d = &s->decide.destination;
+	uint64_t most = now - d->started_ns; /* it ran when this began, whatever the source says */
+	uint64_t trip = load(&s->stopped.round_trip_ns), answer = d->ready_ns ? now - d->ready_ns : 0;
 
-	ns = ns < most ? ns + load(&s->stopped.round_trip_ns) / 2 : most;
+	if (answer && (!trip || answer < trip))
+		trip = answer;
+	ns = ns < most ? ns + trip / 2 : most;
 	store(&s->stopped.from_ns, now - (ns < most ? ns : most));
 }
 
