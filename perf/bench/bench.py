@@ -88,6 +88,10 @@ def migrate(*args, server_args=(), timeout=300):
     return json.loads(out), json.loads(server_out) if server_out.strip() else None, seconds, cpu
 
 
+def expected_well(expected_ms, downtime_ms):
+    return abs(expected_ms - downtime_ms) <= max(5, 0.2 * downtime_ms)
+
+
 def read(file):
     # Not seek(): the offset is shared with the program that writes.
     return os.pread(file.fileno(), 1 << 20, 0).decode(errors="replace")

@@ -19,7 +19,7 @@ import subprocess
 import sys
 import time
 
-from bench import HERE, compile_raw_copy, free_port, median, migperf_path, migrate, table
+from bench import HERE, compile_raw_copy, expected_well, free_port, median, migperf_path, migrate, table
 
 
 def guest(o):
@@ -80,10 +80,6 @@ def beside_raw_copy(o, program, ms):
     return json.loads(out)["guest"]["source_gap_ms"]
 
 
-def expected_well(run):
-    return abs(run["expected_ms"] - run["downtime_ms"]) <= max(5, 0.2 * run["downtime_ms"])
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("-m", "--memory", type=int, default=1024, help="MiB (default 1024)")
@@ -105,7 +101,10 @@ def main():
     pairs = []
     try:
         while sum(pair["counts"] for pair in pairs) < o.runs and len(pairs) < (o.tries or 3 * o.runs):
-            pair = {"sluice": sluice(o), "qemu": qemu(o) if with_qemu else None}
+            # Now one first, now the other: what the machine does meanwhile favours neither.
+            order = [("sluice", sluice), ("qemu", qemu)][::-1 if len(pairs) % 2 else 1]
+            pair = {name: run(o) for name, run in order if name == "sluice" or with_qemu}
+            pair.setdefault("qemu", None)
             pair["raw_stall_ms"] = beside_raw_copy(o, program, pair["sluice"]["precopy_ms"])
             pair["counts"] = not with_qemu or pair["sluice"]["pages_per_s"] >= pair["qemu"]["pages_per_s"]
             pairs.append(pair)
@@ -125,7 +124,7 @@ def main():
         return median([pair["sluice"][key] / max(pair[over][other or key], 1e-9) for pair in counted]) if with_qemu else None
 
     within, told, expected = sum(run["downtime_ms"] <= o.downtime for run in ours), sum(abs(run["told_ms"] - run["downtime_ms"]) <= 3 for run in ours), sum(
-        expected_well(run) for run in ours)
+        expected_well(run["expected_ms"], run["downtime_ms"]) for run in ours)
     goals = [
         [f"downtime within {o.downtime} ms, of {len(ours)} runs", within, f"= {len(ours)}", within == len(ours)],
         ["downtime told within 3 ms of the heartbeats", told, f"= {len(ours)}", told == len(ours)],

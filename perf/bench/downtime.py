@@ -4,13 +4,14 @@
 
 First the throughput of this machine is measured; then N migrations of guests that write at 5 to 70 % of it. Downtime is what the
 guest's own heartbeats say, from the last at the source to the first at the destination (guest.switchover_gap_ms): it must be within the
-limit in every run, and within 3 ms of time.downtime_ms. The longest gap of the whole run (guest.gap_ms) must be within the limit too."""
+limit in every run, and within 3 ms of time.downtime_ms; time.downtime_expected_ms within 20 % or 5 ms of it in nine of ten. The longest gap of the
+whole run (guest.gap_ms) must be within the limit too. For virtual machines: -- --guest kvm."""
 import argparse
 import json
 import random
 import sys
 
-from bench import median, migrate, table
+from bench import expected_well, median, migrate, table
 
 
 def main():
@@ -40,17 +41,18 @@ def main():
         wrote = j["guest"]["pages_written"] * 4096 / (j["time"]["total_ms"] / 1e3)
         run = {"asked": part, "wrote": wrote / throughput, "pattern": pattern, "vcpus": vcpus, "wss_mib": wss, "gap_ms": gap, "longest_gap_ms": longest, "downtime_ms": told,
                "expected_ms": j["time"]["downtime_expected_ms"], "parts_ms": j["time"]["downtime_parts_ms"], "rounds": len(j["rounds"]),
-               "total_ms": j["time"]["total_ms"], "verify": j["verify"], "within": max(gap, longest) <= o.downtime, "true": abs(gap - told) <= 3}
+               "total_ms": j["time"]["total_ms"], "verify": j["verify"], "within": max(gap, longest) <= o.downtime, "true": abs(gap - told) <= 3,
+               "expected": expected_well(j["time"]["downtime_expected_ms"], gap)}
         runs.append(run)
         rows.append([f"{part:.0%} {pattern} x{vcpus} in {wss}M", f"{run['wrote']:.0%}", run["rounds"], float(run["total_ms"]), float(longest), float(gap), float(told),
-                     "" if run["within"] and run["true"] and j["verify"] == "ok" else "<--"])
-    table(rows, ["asked for", "written", "rounds", "total ms", "longest gap", "switchover", "told ms", ""])
-    within, true = sum(run["within"] for run in runs), sum(run["true"] for run in runs)
-    print(f"within {o.downtime} ms: {within} of {len(runs)}; told within 3 ms: {true} of {len(runs)}")
+                     float(run["expected_ms"]), "" if run["within"] and run["true"] and run["expected"] and j["verify"] == "ok" else "<--"])
+    table(rows, ["asked for", "written", "rounds", "total ms", "longest gap", "switchover", "told ms", "expected ms", ""])
+    within, true, expected = (sum(run[key] for run in runs) for key in ("within", "true", "expected"))
+    print(f"within {o.downtime} ms: {within} of {len(runs)}; told within 3 ms: {true} of {len(runs)}; expected within 20 % or 5 ms: {expected} of {len(runs)}")
     if o.json:
         with open(o.json, "w") as file:
             json.dump({"throughput_bytes_per_s": throughput, "runs": runs}, file, indent=1)
-    return 0 if within == true == len(runs) else 1
+    return 0 if within == true == len(runs) and expected >= 0.9 * len(runs) else 1
 
 
 if __name__ == "__main__":
