@@ -279,10 +279,10 @@ static void loop(struct sluice *s)
 	uint64_t flush_until = 0, count;
 	for (;;) {
 		struct pollfd fds[3 + GREETINGS_MAX];
-		uint64_t now = now_ns();
 		bool closing = atomic_load_explicit(&link->closing, memory_order_acquire);
 		if (!closing)
 			obey(s);
+		uint64_t now = now_ns(); /* after a dial, which may have taken long */
 		bool accepting = s->listener && !closing && atomic_load_explicit(&link->accepting, memory_order_acquire);
 		bool unread = inbox_busy(&s->inbox);
 		if (closing && !flush_until)
