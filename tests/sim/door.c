@@ -5,11 +5,13 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "core/decide/message.h"
 #include "streams/greeting.h"
 #include "tests/sim/coverage.h"
 #include "tests/sim/embedder.h"
 #include "tests/sim/faults.h"
 #include "tests/sim/fiber.h"
+#include "tests/sim/outcome.h"
 #include "tests/sim/pipe.h"
 #include "tests/sim/system.h"
 #include "tests/sim/world.h"
@@ -80,6 +82,17 @@ static void end_shutdown(struct conn *conn)
 	end_tell(e);
 }
 
+/* What this side said last is on its way, to one who listens still. */
+static bool last_word_under_way(struct end *e)
+{
+	const struct end *peer = &e->wire->end[!e->side];
+	uint8_t word = 0;
+
+	for (const struct seg *s = pipe_out(e)->first; s; s = s->next)
+		word = s->frame && s->frame != MESSAGE_HEARTBEAT ? s->frame : word;
+	return e->wire->link && word && !e->parted && peer->fd && wire_open_at(e->wire, peer->side) && !peer->parted;
+}
+
 static void end_close(struct conn *conn)
 {
 	struct end *e = (struct end *)conn;
@@ -91,7 +104,11 @@ static void end_close(struct conn *conn)
 	}
 	struct pipe *p = pipe_out(e);
 	/* Bytes that nobody read make it a reset, which may overtake what was sent before. */
-	if (pipe_in(e)->first && !pipe_in(e)->first->fin && !p->silent && p->reset_at == FIBER_FOREVER)
+	bool resets = pipe_in(e)->first && !pipe_in(e)->first->fin && !p->silent && p->reset_at == FIBER_FOREVER;
+	if (resets && last_word_under_way(e) && outcome_wires_sound())
+		sim_violation("Law 9: the %s closes a link with bytes unread, and that destroys its last word on its way",
+			      embedder_names[e->side]);
+	if (resets)
 		p->reset_at = sim_now + sim_below(2 * wire_habits_now.latency_ns + 1);
 	else if (!e->shut)
 		end_fin(e);

@@ -55,6 +55,11 @@ bool outcome_untroubled(void)
 	return only(0);
 }
 
+bool outcome_wires_sound(void)
+{
+	return only(of_callbacks | of_cancels);
+}
+
 bool outcome_calm_since(uint64_t when)
 {
 	return only(of_wires) && faults_last_struck() + 2 * embedder_habits.param[SLUICE_DEAD_PEER_MS] * SIM_MS < when;

@@ -17,6 +17,8 @@ enum { OUTCOME_CALLBACK_MS = 2000 };
 void outcome_reset(void);
 /* Nothing has gone wrong in it so far that a migration need not stand. */
 bool outcome_untroubled(void);
+/* Nothing has happened to connections or processes: what was said is heard. */
+bool outcome_wires_sound(void);
 /* Since then nothing has happened to connections, and never anything else. */
 bool outcome_calm_since(uint64_t when);
 /* What an embedder is told; `closed`: it has closed its session by itself. */
