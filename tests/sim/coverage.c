@@ -11,7 +11,10 @@
 #include "tests/sim/contracts.h"
 #include "tests/sim/embedder.h"
 #include "tests/sim/outcome.h"
+#include "tests/sim/pace.h"
+#include "tests/sim/promises.h"
 #include "tests/sim/race.h"
+#include "tests/sim/still.h"
 #include "tests/sim/waits.h"
 #include "tests/sim/world.h"
 #include "tests/sim/yield.h"
@@ -299,6 +302,9 @@ void __wrap_source_step(struct source *source, const struct input *input, struct
 	contracts_told(source, input);
 	__real_source_step(source, input, actions);
 	waits_source(source);
+	still_step(source, input, actions);
+	pace_step(SIM_SOURCE, actions);
+	promises_taken(SIM_SOURCE, input, actions, source->state >= SOURCE_WAIT_RUNNING);
 	contracts_ordered(actions);
 	/* Late words change nothing; and what landed is no news after READY, though a report may come after it. */
 	bool news = actions->n || source->state != before.state ||
@@ -319,6 +325,8 @@ void __wrap_destination_step(struct destination *destination, const struct input
 
 	__real_destination_step(destination, input, actions);
 	waits_destination(destination);
+	pace_step(SIM_DESTINATION, actions);
+	promises_taken(SIM_DESTINATION, input, actions, false);
 	bool news = actions->n || destination->state != before.state;
 	bool link = destination->link_up || destination->state == DESTINATION_LISTENING;
 	note(SIM_DESTINATION, input, destination->phase, link && destination->state != DESTINATION_ENDED, news, actions);

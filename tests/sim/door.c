@@ -13,6 +13,7 @@
 #include "tests/sim/fiber.h"
 #include "tests/sim/outcome.h"
 #include "tests/sim/pipe.h"
+#include "tests/sim/promises.h"
 #include "tests/sim/system.h"
 #include "tests/sim/world.h"
 #include "tests/sim/yield.h"
@@ -302,6 +303,8 @@ static int end_connect(const struct dial *dial, struct conn **ret_conn)
 {
 	bool link = dial->greeting->kind == GREETING_LINK;
 
+	if (link)
+		promises_dials(embedders[SIM_SOURCE].migration);
 	wait_begin(dial->waiter, "the other side to accept the connection");
 	dialling += link;
 	dials_lost &= !link;
@@ -315,6 +318,8 @@ static int end_connect(const struct dial *dial, struct conn **ret_conn)
 		return refused(dial, -ECANCELED, "cancelled");
 	if (sim_now >= dial->deadline_ns)
 		return refused(dial, -ETIMEDOUT, "nobody answered in time");
+	if (!sim_door.open && link)
+		promises_nobody_there(embedders[SIM_SOURCE].migration);
 	if (!sim_door.open)
 		return refused(dial, -ECONNREFUSED, "nobody listens there");
 	struct wire *w = wire_new(link);

@@ -19,7 +19,9 @@
 #include "tests/sim/heap.h"
 #include "tests/sim/laws.h"
 #include "tests/sim/outcome.h"
+#include "tests/sim/pace.h"
 #include "tests/sim/promises.h"
+#include "tests/sim/still.h"
 #include "tests/sim/system.h"
 #include "tests/sim/talk.h"
 #include "tests/sim/wire.h"
@@ -393,10 +395,12 @@ void embedder_start(enum sim_side side)
 		e->migration = promises_begin();
 		contracts_attempt();
 		disk_attempt();
+		still_begin();
 	} else {
 		laws_destination_begins();
 	}
 	talk_begin(side);
+	pace_begin(side);
 	big_lock[side].holder = NULL;
 	coverage_reset(side);
 	(void)fiber_start(side, embedder_names[side], embedder_body, e);

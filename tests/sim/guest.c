@@ -86,6 +86,9 @@ void guest_make(void)
 	guest.workload = (uint32_t)sim_below(3);
 	guest.nemesis = sim_one_in(4) ? 0 : (uint32_t)sim_spread(1, 4);
 	guest.late_writes = sim_one_in(8) ? 1 + (uint32_t)sim_below(3) : 0; /* a closing round each at most: four are allowed */
+	guest.never_still = sim_one_in(32);
+	if (guest.never_still)
+		guest.late_writes = 1000;
 	guest.discards = (uint32_t)sim_spread(1, 128);
 	guest.running[SIM_SOURCE] = guest.disks[SIM_SOURCE] = true;
 	guest.lineage[SIM_SOURCE] = guest.lineage[SIM_DESTINATION] = 1;

@@ -47,7 +47,8 @@ struct guest {
 	uint32_t nemesis;              /* one claim in so many; 0: none */
 	uint32_t hot, burst, workload, next, discards;
 	uint32_t throttle;    /* percent of the time that it may not run */
-	uint32_t late_writes; /* by a writer that pause leaves behind for a while */
+	uint32_t late_writes; /* by a writer that pause leaves behind for a while, */
+	bool never_still;     /* or for longer than anybody waits */
 };
 
 extern struct guest guest;

@@ -58,6 +58,16 @@ static uint32_t frame_type(const unsigned char *frame)
 	return type;
 }
 
+/* What comes first in those that speak of a round or an attempt. */
+static uint32_t number_of(const unsigned char *frame)
+{
+	uint32_t number = 0;
+
+	if (promises_numbered(frame_type(frame)))
+		memcpy(&number, frame + MESSAGE_HEAD, sizeof number);
+	return number;
+}
+
 /* Until WELCOME or ANSWER has come, both 0 and its epoch are right. */
 static bool epoch_matters(const unsigned char *frame)
 {
@@ -98,6 +108,12 @@ static ssize_t write_harmed(struct end *e, const unsigned char *frame, uint32_t 
 		e->garbled |= memcmp(s->data + 8, frame + 8, 4) != 0;
 		e->garbled_at = e->garbled && !e->garbled_at ? sim_now : e->garbled_at;
 		s->poison = !e->garbled;
+		s->frame = 0;
+	} else if (harm == HARM_OLD && promises_numbered(type) && sim_one_in(2)) {
+		sim_trace("wire %u: or rather of another attempt", e->wire->id);
+		uint32_t less = n - harm_number(s->data, n);
+		s->length -= less;
+		pipe_out(e)->queued -= less;
 		s->frame = 0;
 	} else if (harm == HARM_OLD) {
 		harm_old_frame(s->data, n);
@@ -153,8 +169,9 @@ static ssize_t write_frame(struct end *e, const unsigned char *buffer, size_t si
 	if (!e->offset) {
 		check_answer(e, buffer);
 		e->wrote = true;
+		e->said_at = sim_now;
 		e->out_type = (uint8_t)frame_type(buffer);
-		world_frame_begins(e->wire, e->side, e->out_type);
+		world_frame_begins(e->wire, e->side, e->out_type, number_of(buffer));
 		if (end_broken(e))
 			return -ECONNRESET;
 		if (!e->harm)
@@ -170,7 +187,7 @@ static ssize_t write_frame(struct end *e, const unsigned char *buffer, size_t si
 	if (e->offset)
 		return n;
 	s->poison = e->gap && !e->garbled;
-	s->frame = e->gap ? 0 : e->out_type;
+	s->frame = e->gap || e->garbled ? 0 : e->out_type; /* behind a wrong length it is no frame to anybody */
 	world_frame_written(e->side, e->out_type);
 	return n;
 }

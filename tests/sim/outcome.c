@@ -46,7 +46,7 @@ static bool only(uint64_t kinds)
 
 	return !(faults_struck() & ~kinds) && !(disk_there() && h->param[SLUICE_DRAIN_FAIL] == SLUICE_DRAIN_FAILS) &&
 	       (!h->fails || kinds & BIT(FAULT_CALLBACK_FAILS)) && !h->hangs && !h->log_fails && !h->never_continues &&
-	       !h->param[SLUICE_TIMEOUT_MS] && h->callback_ms[0] >= OUTCOME_CALLBACK_MS &&
+	       !guest.never_still && !h->param[SLUICE_TIMEOUT_MS] && h->callback_ms[0] >= OUTCOME_CALLBACK_MS &&
 	       h->callback_ms[1] >= OUTCOME_CALLBACK_MS;
 }
 

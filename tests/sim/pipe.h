@@ -37,6 +37,7 @@ struct end {
 	bool open, shut, stream;
 	bool talked;       /* has read a whole frame */
 	bool wrote;        /* has begun one */
+	uint64_t said_at;  /* the last one */
 	uint64_t heard_at; /* the last byte was read, or it came to be */
 	uint64_t accepted_at, closed_at;
 	bool garbled; /* has sent a wrong length: where its frames or batches begin, nobody can tell any more */
@@ -99,6 +100,8 @@ void wire_dials_gone(void);
 extern const char *const harm_names[];
 void harm_flip(unsigned char *bytes, uint32_t n);
 void harm_old_frame(unsigned char *frame, uint32_t length);
+/* A link frame right in all but what it speaks of. Returns its length now. */
+uint32_t harm_number(unsigned char *frame, uint32_t length);
 void harm_old_batch(struct batch_frame *f);
 
 /* link_end.c: bytes. */

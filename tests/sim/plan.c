@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* plan.c: what goes wrong in a seed that has no goal of its own (goal.h). */
 #include "core/decide/message.h"
+#include "tests/sim/embedder.h"
 #include "tests/sim/faults.h"
 #include "tests/sim/goal.h"
 #include "tests/sim/race.h"
@@ -52,6 +53,23 @@ static void plan_bad_wire(void)
 	}
 }
 
+/* Nothing moves just when the guest stands still, and who asks for little patience does not hide it. */
+static void plan_stuck(void)
+{
+	static const uint8_t kinds[] = { FAULT_STALL_STREAM, FAULT_STALL_STREAM, FAULT_SILENT_STREAM, FAULT_STALL_ALL };
+	static const uint8_t messages[] = { MESSAGE_HELLO, MESSAGE_HELLO, MESSAGE_SWITCHOVER, MESSAGE_READY };
+	struct plan p = { .fault = (enum fault)kinds[sim_below(sizeof kinds)],
+			  .when = AT_SPOT,
+			  .at_side = SIM_SOURCE,
+			  .phase = SLUICE_DEVICE,
+			  .message = messages[sim_below(sizeof messages)] };
+
+	for (int side = 0; side < 2; side++)
+		embedder_habits.callback_ms[side] = sim_spread(8000, 20000);
+	embedder_habits.param[SLUICE_CALLBACK_MS] = 20000;
+	faults_add(&p);
+}
+
 void faults_plan(uint64_t seed)
 {
 	faults_none();
@@ -63,6 +81,10 @@ void faults_plan(uint64_t seed)
 	}
 	if (sim_one_in(12)) {
 		plan_bad_wire();
+		return;
+	}
+	if (sim_one_in(12)) {
+		plan_stuck();
 		return;
 	}
 	uint32_t n = sim_one_in(6) ? 0 : 1 + (uint32_t)sim_below(sim_one_in(2) ? PLANNED : 1);

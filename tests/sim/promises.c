@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "core/decide/message.h"
+#include "core/run/session.h"
 #include "tests/sim/embedder.h"
 #include "tests/sim/guest.h"
 #include "tests/sim/laws.h"
@@ -12,6 +13,9 @@
 /* What became of each kind of word, bit by bit; [migration][side that did it]. */
 static struct {
 	uint32_t given, written, read;
+	uint32_t last;     /* word that was read */
+	uint32_t round;    /* that SWITCHOVER named: the attempt */
+	bool tells, alone; /* dials though it is over; and nobody listens there */
 } words[PROMISES_MIGRATIONS][2];
 static uint32_t n_migrations;
 
@@ -69,12 +73,45 @@ void promises_given(uint32_t migration, enum sim_side by, uint32_t type)
 		must_have(by, SLUICE_LOAD, "READY is sent and device state was not loaded");
 }
 
+bool promises_numbered(uint32_t type)
+{
+	switch (type) {
+	case MESSAGE_LANDED:
+	case MESSAGE_SWITCHOVER:
+	case MESSAGE_READY:
+	case MESSAGE_GO:
+	case MESSAGE_RUNNING:
+	case MESSAGE_NEVER: return true;
+	default: return false;
+	}
+}
+
+static uint32_t attempt_of(uint32_t migration)
+{
+	return words[migration][SIM_SOURCE].round;
+}
+
+/* Who has not heard of an attempt can only say that it never will be. */
+static void must_be_of_attempt(uint32_t migration, uint32_t type, uint32_t number)
+{
+	bool heard = promises_was_given(migration, SIM_DESTINATION, MESSAGE_READY);
+
+	if (!promises_numbered(type) || type == MESSAGE_LANDED || type == MESSAGE_SWITCHOVER || number == attempt_of(migration))
+		return;
+	if (type != MESSAGE_NEVER || number || heard)
+		sim_violation("Law 7: %s is said of attempt %u, and it is number %u", message_name(type), number,
+			      attempt_of(migration));
+}
+
 /* A destination's word may also be a later session's, about one that is over. */
-void promises_written(uint32_t migration, enum sim_side by, uint32_t type)
+void promises_written(uint32_t migration, enum sim_side by, uint32_t type, uint32_t number)
 {
 	bool runs = guest.running[SIM_DESTINATION] && embedders[SIM_DESTINATION].ran == migration;
 
 	words[migration][by].written |= BIT(type);
+	if (by == SIM_SOURCE && type == MESSAGE_SWITCHOVER)
+		words[migration][by].round = number;
+	must_be_of_attempt(migration, type, number);
 	if (by == SIM_DESTINATION && type == MESSAGE_RUNNING && !runs)
 		sim_violation("Law 5: the destination says RUNNING and its guest does not run");
 	if (by == SIM_DESTINATION && type == MESSAGE_NEVER && runs)
@@ -89,6 +126,74 @@ void promises_written(uint32_t migration, enum sim_side by, uint32_t type)
 void promises_read(uint32_t migration, enum sim_side by, uint32_t type)
 {
 	words[migration][by].read |= BIT(type);
+	if (type != MESSAGE_HEARTBEAT && type != MESSAGE_EMBEDDER)
+		words[migration][by].last = type;
+}
+
+static bool orders(const struct actions *out, enum action_type type, uint32_t what)
+{
+	for (uint32_t i = 0; i < out->n; i++) {
+		const struct action *a = &out->list[i];
+		if (a->type == type && what == (type == ACTION_REQUEST ? a->request
+						: type == ACTION_SEND  ? a->message_type
+								       : a->phase))
+			return true;
+	}
+	return false;
+}
+
+/* The number of a word that was taken, and which it should have. */
+static bool is_wrong(uint32_t migration, const struct message *m)
+{
+	uint32_t attempt = attempt_of(migration);
+
+	switch (m->type) {
+	case MESSAGE_READY:
+	case MESSAGE_GO:
+	case MESSAGE_RUNNING: return m->u.handoff.attempt != attempt;
+	case MESSAGE_SWITCHOVER: return m->u.switchover.round != attempt;
+	case MESSAGE_NEVER: return m->u.word.attempt != attempt;
+	default: return false;
+	}
+}
+
+void promises_taken(enum sim_side by, const struct input *in, const struct actions *out, bool gives_up)
+{
+	const struct message *m = in->message;
+	uint32_t migration = embedders[by].migration;
+
+	if (in->type != INPUT_MESSAGE)
+		return;
+	const struct sluice *s = embedders[by].session;
+	if (by == SIM_SOURCE && m->type == MESSAGE_LANDED && !gives_up &&
+	    (m->u.landed.n != s->welcome.streams || m->u.landed.round > s->decide.source.round))
+		sim_violation("Law 7: LANDED speaks of %u streams and round %u, and the source goes on", m->u.landed.n,
+			      m->u.landed.round);
+	if (!is_wrong(migration, m))
+		return;
+	bool given = promises_was_given(migration, SIM_SOURCE, MESSAGE_GO);
+	if (orders(out, ACTION_SEND, MESSAGE_GO) || orders(out, ACTION_REQUEST, SLUICE_RELEASE) ||
+	    orders(out, ACTION_REQUEST, SLUICE_ACQUIRE) || orders(out, ACTION_REQUEST, SLUICE_LOAD) ||
+	    orders(out, ACTION_PHASE, SLUICE_COMPLETED) || (given && orders(out, ACTION_REQUEST, SLUICE_RESUME)))
+		sim_violation("Law 7: the %s acts upon %s of another attempt", embedder_names[by], message_name(m->type));
+}
+
+void promises_dials(uint32_t migration)
+{
+	enum sluice_phase phase = embedders[SIM_SOURCE].phase;
+	uint32_t last = words[migration][SIM_SOURCE].last;
+
+	words[migration][SIM_SOURCE].tells = phase == SLUICE_FAILED || phase == SLUICE_CANCELLED;
+	if (!words[migration][SIM_SOURCE].tells)
+		return;
+	if (last == MESSAGE_REFUSE || last == MESSAGE_NEVER || last == MESSAGE_CANCEL || words[migration][SIM_SOURCE].alone)
+		sim_violation("Law 6: the source is over and dials again, and %s",
+			      words[migration][SIM_SOURCE].alone ? "nobody listens there" : "there is nobody to tell");
+}
+
+void promises_nobody_there(uint32_t migration)
+{
+	words[migration][SIM_SOURCE].alone = words[migration][SIM_SOURCE].tells;
 }
 
 /* ---------------------------------------------------------------- deeds */

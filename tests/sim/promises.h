@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "core/decide/step.h"
 #include "core/sluice.h"
 #include "tests/sim/sim.h"
 
@@ -17,11 +18,19 @@ void promises_reset(void);
 uint32_t promises_begin(void);
 /* A word's way; type: enum message_type. */
 void promises_given(uint32_t migration, enum sim_side by, uint32_t type);
-void promises_written(uint32_t migration, enum sim_side by, uint32_t type);
+/* `number`: of the round or attempt that it speaks of, where it is numbered. */
+void promises_written(uint32_t migration, enum sim_side by, uint32_t type, uint32_t number);
 void promises_read(uint32_t migration, enum sim_side by, uint32_t type);
 bool promises_was_given(uint32_t migration, enum sim_side by, uint32_t type);
 bool promises_was_written(uint32_t migration, enum sim_side by, uint32_t type);
 bool promises_was_read(uint32_t migration, enum sim_side by, uint32_t type);
+/* Does a word say which attempt it is about, which must be the right one? */
+bool promises_numbered(uint32_t type);
+/* A side's deciding code has taken a word, perhaps one about another attempt. */
+void promises_taken(enum sim_side by, const struct input *in, const struct actions *out, bool gives_up);
+/* The source dials, to tell somebody; and who is it to tell, where nobody listens? */
+void promises_dials(uint32_t migration);
+void promises_nobody_there(uint32_t migration);
 /* A side's guest is about to run; what a side tells its embedder. */
 void promises_guest_runs(enum sim_side side);
 void promises_phase(enum sim_side side, enum sluice_phase phase);

@@ -71,6 +71,7 @@ void race_plan(void)
 	guest.writes_left = sim_spread(16, 1000);
 	/* A closing round follows the last one at once: nothing else is as close. */
 	guest.late_writes = sim_one_in(4) ? 0 : 1 + (uint32_t)sim_below(3);
+	guest.never_still = false;
 	guest.nemesis = sim_one_in(4) ? 0 : (uint32_t)sim_spread(1, 4);
 	watched = !sim_one_in(3);
 	moved_at = 0;

@@ -21,6 +21,7 @@
 #include "streams/thread.h"
 #include "tests/sim/fiber.h"
 #include "tests/sim/heap.h"
+#include "tests/sim/pace.h"
 #include "tests/sim/system.h"
 #include "tests/sim/wire.h"
 #include "tests/sim/world.h"
@@ -45,11 +46,16 @@ uint64_t thread_cpu_ns(void)
 
 int __wrap_pthread_join(pthread_t thread, void **ret)
 {
-	const struct fiber *f;
+	const struct fiber *f = fiber_running((uint32_t)thread);
+	char name[sizeof f->name] = "";
+	uint64_t since = sim_now;
 
 	(void)ret;
-	while ((f = fiber_running((uint32_t)thread)))
+	if (f)
+		memcpy(name, f->name, sizeof name);
+	for (; f; f = fiber_running((uint32_t)thread))
 		(void)fiber_block(f, FIBER_FOREVER, "a thread to end");
+	pace_joined(name, since);
 	return 0;
 }
 

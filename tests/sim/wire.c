@@ -111,6 +111,22 @@ uint64_t wires_deaf_for(enum sim_side side, uint64_t at_door_ns)
 	return longest;
 }
 
+uint64_t wires_mute_for(enum sim_side side)
+{
+	uint64_t longest = 0;
+
+	for (uint32_t i = 0; i < n_wires; i++) {
+		struct end *e = &wires[i].end[side];
+		if (!wires[i].link || wires[i].stray || !e->wrote || !e->fd || !wires[i].end[!side].fd ||
+		    !wire_open_at(&wires[i], side) || !wire_open_at(&wires[i], !side) || e->parted || e->offset ||
+		    pipe_out(e)->queued >= wire_habits_now.window || pipe_in(e)->reset_at != FIBER_FOREVER)
+			continue;
+		if (sim_now - e->said_at > longest)
+			longest = sim_now - e->said_at;
+	}
+	return longest;
+}
+
 bool wires_link_of(enum sim_side side, uint64_t *ret_apart_ns)
 {
 	uint64_t latest = 0;

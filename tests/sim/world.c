@@ -17,8 +17,10 @@
 #include "tests/sim/laws.h"
 #include "tests/sim/operator.h"
 #include "tests/sim/outcome.h"
+#include "tests/sim/pace.h"
 #include "tests/sim/promises.h"
 #include "tests/sim/race.h"
+#include "tests/sim/still.h"
 #include "tests/sim/system.h"
 #include "tests/sim/talk.h"
 #include "tests/sim/wire.h"
@@ -65,9 +67,9 @@ void world_given(enum sim_side side, uint32_t type)
 		talk_word_given(side);
 }
 
-void world_frame_begins(const struct wire *w, enum sim_side side, uint32_t type)
+void world_frame_begins(const struct wire *w, enum sim_side side, uint32_t type, uint32_t number)
 {
-	promises_written(wire_migration(w), side, type);
+	promises_written(wire_migration(w), side, type, number);
 	faults_at_frame(type, FRAME_BEGINS);
 }
 
@@ -213,6 +215,8 @@ static void check_progress(void)
 	laws_strays_shown_out();
 	outcome_look();
 	laws_dead_peers_noticed(embedder_habits.dead_peer_ms);
+	pace_look();
+	still_look();
 	if (fibers_steps() > steps_most + sim_now / SIM_S * steps_a_second)
 		sim_violation("Law 6: %lu steps and no end: something spins", fibers_steps());
 	disk_check();
@@ -309,7 +313,8 @@ static void *harness_body(void *arg)
 		/* Who greets as a source and says no more is taken for one, for 2 s, and others are refused meanwhile. */
 		wires_empty_backlog();
 		embedder_habits.fails = embedder_habits.hangs = embedder_habits.log_fails = 0;
-		embedder_habits.never_continues = false;
+		embedder_habits.never_continues = guest.never_still = false;
+		guest.late_writes = guest.late_writes < 3 ? guest.late_writes : 3;
 		embedder_habits.param[SLUICE_TIMEOUT_MS] = 0;
 		embedder_habits.param[SLUICE_DRAIN_FAIL] = SLUICE_DRAIN_RETRY;
 		disk_heals();
