@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "core/run/session.h"
 #include "tests/sim/coverage.h"
 #include "tests/sim/disk.h"
 #include "tests/sim/faults.h"
@@ -84,6 +85,9 @@ static void runs(struct embedder *e)
 {
 	if (e->side == SIM_SOURCE) {
 		take_disks(e->side); /* back */
+		if (guest.throttle && e->session->decide.source.state >= SOURCE_GIVING_UP)
+			sim_violation("Law 9: the migration is given up, and the guest is resumed slowed down by %u %%",
+				      guest.throttle);
 		e->did = 0;
 		guest.lost = false;
 	} else {

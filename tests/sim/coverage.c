@@ -274,7 +274,7 @@ static void note(enum sim_side side, const struct input *in, enum sluice_phase p
 	spot->on = true;
 	spot->phase = (uint8_t)phase;
 	spot->link = link;
-	if (in->type == INPUT_MESSAGE && news)
+	if (in->type == INPUT_MESSAGE && news && !promises_wrong(side, in->message))
 		spot->taken = (uint8_t)in->message->type;
 	if (in->type == INPUT_RESOLVE && out->n)
 		embedders[side].resolved = true;

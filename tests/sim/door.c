@@ -83,15 +83,27 @@ static void end_shutdown(struct conn *conn)
 	end_tell(e);
 }
 
-/* What this side said last is on its way, to one who listens still. */
+static bool is_last_word(uint32_t type)
+{
+	return type == MESSAGE_REFUSE || type == MESSAGE_CANCEL || type == MESSAGE_NEVER || type == MESSAGE_DONE ||
+	       type == MESSAGE_BYE;
+}
+
+/* What this side said last is on its way, to one who listens still: who has parted does not. */
 static bool last_word_under_way(struct end *e)
 {
-	const struct end *peer = &e->wire->end[!e->side];
-	uint8_t word = 0;
+	const struct wire *w = e->wire;
+	const struct end *peer = &w->end[!e->side];
+	bool parted = promises_was_written(w->migration, peer->side, MESSAGE_CANCEL) ||
+		      promises_was_written(w->migration, peer->side, MESSAGE_REFUSE) ||
+		      promises_was_written(w->migration, peer->side, MESSAGE_BYE);
 
+	if (!w->link || parted || e->parted || peer->parted || !peer->fd || !wire_open_at(w, peer->side))
+		return false;
 	for (const struct seg *s = pipe_out(e)->first; s; s = s->next)
-		word = s->frame && s->frame != MESSAGE_HEARTBEAT ? s->frame : word;
-	return e->wire->link && word && !e->parted && peer->fd && wire_open_at(e->wire, peer->side) && !peer->parted;
+		if (is_last_word(s->frame))
+			return true;
+	return false;
 }
 
 static void end_close(struct conn *conn)

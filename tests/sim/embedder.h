@@ -51,6 +51,7 @@ struct embedder_habits {
 	uint32_t fails, hangs;                    /* one callback in so many; 0: none */
 	uint32_t log_fails;                       /* one call of the dirty log's */
 	bool lock;
+	bool hard;            /* its guest writes more than a slow wire carries */
 	bool never_continues; /* once held before the switchover */
 	bool used;            /* the destination's memory is */
 	uint32_t sections, section_bytes;

@@ -115,6 +115,14 @@ void guest_write_much(void)
 	guest.workload = 0;
 }
 
+void guest_write_too_much(void)
+{
+	guest.writes_left = sim_spread(1000, 4000);
+	guest.wait_ns = 8 * SIM_MS;
+	guest.burst = 4;
+	guest.workload = 0;
+}
+
 void guest_prepare_destination(bool used)
 {
 	for (uint32_t p = 0; p < guest.pages; p++)

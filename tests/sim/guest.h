@@ -67,6 +67,8 @@ void guest_make(void);
 void guest_start_another(bool same);
 /* One that writes as fast and as long as any. */
 void guest_write_much(void);
+/* One that writes more than a slow wire carries, for a while. */
+void guest_write_too_much(void);
 /* What lies in the destination's memory before: nothing, or old things. */
 void guest_prepare_destination(bool used);
 /* The vCPU that writes; a fiber. */

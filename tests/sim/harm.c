@@ -36,7 +36,11 @@ uint32_t harm_number(unsigned char *frame, uint32_t length)
 	bool fewer = type == MESSAGE_LANDED && sim_one_in(2);
 	unsigned char *at = frame + MESSAGE_HEAD + (fewer ? sizeof number : 0);
 	memcpy(&number, at, sizeof number);
-	number = fewer || sim_one_in(4) ? number - 1 : sim_one_in(4) ? 0 : number + 1 + (uint32_t)sim_below(3);
+	/* Of SWITCHOVER any number but 0 is news, and nothing says otherwise. */
+	number = type == MESSAGE_SWITCHOVER ? 0
+		 : fewer || sim_one_in(4)   ? number - 1
+		 : sim_one_in(4)            ? 0
+					    : number + 1 + (uint32_t)sim_below(3);
 	memcpy(at, &number, sizeof number);
 	if (fewer) {
 		length -= STREAM_BYTES;

@@ -70,6 +70,26 @@ static void plan_stuck(void)
 	faults_add(&p);
 }
 
+/* Words that are right in all but what they are about. */
+static void plan_wrong_number(void)
+{
+	static const uint8_t types[2][4] = {
+		{ MESSAGE_GO, MESSAGE_GO, MESSAGE_SWITCHOVER, MESSAGE_GO },
+		{ MESSAGE_READY, MESSAGE_RUNNING, MESSAGE_NEVER, MESSAGE_LANDED },
+	};
+	static const struct plan fails = { .fault = FAULT_CALLBACK_FAILS,
+					   .when = AT_SPOT,
+					   .at_side = SIM_DESTINATION,
+					   .phase = SLUICE_DEVICE,
+					   .message = MESSAGE_GO };
+	struct plan p = { .fault = FAULT_OLD_LINK, .side = (enum sim_side)sim_below(2), .when = AT_FRAME, .nth = 1 };
+
+	p.type = types[p.side][sim_below(4)];
+	faults_add(&p);
+	if (p.type == MESSAGE_NEVER)
+		faults_add(&fails);
+}
+
 void faults_plan(uint64_t seed)
 {
 	faults_none();
@@ -85,6 +105,10 @@ void faults_plan(uint64_t seed)
 	}
 	if (sim_one_in(12)) {
 		plan_stuck();
+		return;
+	}
+	if (sim_one_in(12)) {
+		plan_wrong_number();
 		return;
 	}
 	uint32_t n = sim_one_in(6) ? 0 : 1 + (uint32_t)sim_below(sim_one_in(2) ? PLANNED : 1);

@@ -143,9 +143,9 @@ static bool orders(const struct actions *out, enum action_type type, uint32_t wh
 }
 
 /* The number of a word that was taken, and which it should have. */
-static bool is_wrong(uint32_t migration, const struct message *m)
+bool promises_wrong(enum sim_side by, const struct message *m)
 {
-	uint32_t attempt = attempt_of(migration);
+	uint32_t attempt = attempt_of(embedders[by].migration);
 
 	switch (m->type) {
 	case MESSAGE_READY:
@@ -169,7 +169,7 @@ void promises_taken(enum sim_side by, const struct input *in, const struct actio
 	    (m->u.landed.n != s->welcome.streams || m->u.landed.round > s->decide.source.round))
 		sim_violation("Law 7: LANDED speaks of %u streams and round %u, and the source goes on", m->u.landed.n,
 			      m->u.landed.round);
-	if (!is_wrong(migration, m))
+	if (!promises_wrong(by, m))
 		return;
 	bool given = promises_was_given(migration, SIM_SOURCE, MESSAGE_GO);
 	if (orders(out, ACTION_SEND, MESSAGE_GO) || orders(out, ACTION_REQUEST, SLUICE_RELEASE) ||
@@ -184,7 +184,8 @@ void promises_dials(uint32_t migration)
 	uint32_t last = words[migration][SIM_SOURCE].last;
 
 	words[migration][SIM_SOURCE].tells = phase == SLUICE_FAILED || phase == SLUICE_CANCELLED;
-	if (!words[migration][SIM_SOURCE].tells)
+	if (!words[migration][SIM_SOURCE].tells ||
+	    embedders[SIM_SOURCE].resolved) /* what came after an operator's word is late */
 		return;
 	if (last == MESSAGE_REFUSE || last == MESSAGE_NEVER || last == MESSAGE_CANCEL || words[migration][SIM_SOURCE].alone)
 		sim_violation("Law 6: the source is over and dials again, and %s",

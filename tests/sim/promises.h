@@ -28,6 +28,8 @@ bool promises_was_read(uint32_t migration, enum sim_side by, uint32_t type);
 bool promises_numbered(uint32_t type);
 /* A side's deciding code has taken a word, perhaps one about another attempt. */
 void promises_taken(enum sim_side by, const struct input *in, const struct actions *out, bool gives_up);
+/* A word is about another attempt. */
+bool promises_wrong(enum sim_side by, const struct message *m);
 /* The source dials, to tell somebody; and who is it to tell, where nobody listens? */
 void promises_dials(uint32_t migration);
 void promises_nobody_there(uint32_t migration);

@@ -18,6 +18,7 @@
 #include "tests/sim/operator.h"
 #include "tests/sim/outcome.h"
 #include "tests/sim/pace.h"
+#include "tests/sim/pipe.h"
 #include "tests/sim/promises.h"
 #include "tests/sim/race.h"
 #include "tests/sim/still.h"
@@ -121,7 +122,7 @@ static void choose_habits(void)
 
 	memset(h, 0, sizeof *h);
 	h->param[SLUICE_STREAMS] = sim_one_in(2) ? 1 + sim_below(2) : 1 + sim_below(8);
-	h->param[SLUICE_BANDWIDTH] = sim_one_in(10) ? sim_spread(64 << 20, 1 << 30) : 0;
+	h->param[SLUICE_BANDWIDTH] = sim_one_in(10) ? sim_spread(sim_one_in(2) ? 1 << 20 : 64 << 20, 1 << 30) : 0;
 	h->param[SLUICE_DOWNTIME_LIMIT_MS] = sim_spread(1, 400);
 	h->param[SLUICE_TIMEOUT_MS] = sim_one_in(10) ? sim_spread(10, 5000) : 0;
 	h->param[SLUICE_COMPRESS] = sim_one_in(8) ? SLUICE_COMPRESS_LZ4 : SLUICE_COMPRESS_NONE;
@@ -156,6 +157,13 @@ static void choose_habits(void)
 	h->used = sim_one_in(4);
 	h->sections = sim_one_in(3) ? 0 : 1 + (uint32_t)sim_below(3);
 	h->section_bytes = (uint32_t)sim_spread(1, sim_one_in(40) ? GUEST_STATE : 2000);
+	h->hard = sim_one_in(24);
+	if (!h->hard)
+		return;
+	guest_write_too_much();
+	h->param[SLUICE_STREAMS] = 1;
+	h->param[SLUICE_DOWNTIME_LIMIT_MS] = sim_spread(1, 8);
+	h->param[SLUICE_THROTTLE_MAX] = sim_one_in(4) ? 0 : 1 + sim_below(99);
 }
 
 static void choose_pace(uint64_t seed)
@@ -173,6 +181,8 @@ static void choose_pace(uint64_t seed)
 				 .ps_per_byte = (uint32_t)sim_spread(10, 20000),
 				 .partial = sim_one_in(2) ? 0 : (uint32_t)sim_spread(2, 20) };
 
+	if (embedder_habits.hard)
+		w.ps_per_byte = 200000;
 	if (race_is(seed))
 		race_pace(&f, &w);
 	fibers_reset(&f);
@@ -204,7 +214,11 @@ static uint64_t bound_ns(void)
 		SLACK_MS;
 	uint64_t stays = param[SLUICE_REMEMBER_MS] ? param[SLUICE_REMEMBER_MS] + param[SLUICE_DEAD_PEER_MS] : 0;
 
-	return (wait + param[SLUICE_DEAD_PEER_MS] + stays + LAST_WORDS_MS) * SIM_MS;
+	/* All of memory, and once more what was written meanwhile. */
+	uint64_t bytes = 4ull * guest.pages * SLUICE_PAGE_SIZE, limit = param[SLUICE_BANDWIDTH];
+
+	return (wait + param[SLUICE_DEAD_PEER_MS] + stays + LAST_WORDS_MS + (limit ? bytes * 1000 / limit : 0)) * SIM_MS +
+	       bytes * wire_habits_now.ps_per_byte / 1000;
 }
 
 static void check_progress(void)
