@@ -358,7 +358,8 @@ static void *body(void *arg)
 int link_start(struct sluice *s)
 {
 	s->link.dead_ms = (uint32_t)param(s, SLUICE_DEAD_PEER_MS);
-	s->link.beat_ms = s->link.dead_ms / 6;
+	/* Until the other side has said how soon it takes us for dead (agree_on_beat), as often as any may want. */
+	s->link.beat_ms = MESSAGE_DEAD_PEER_MIN_MS / 6;
 	atomic_store(&s->link.accepting, s->side == SIDE_DESTINATION);
 	int rc = thread_start(&s->link.thread, "sluice-link", body, s);
 	s->link.started = !rc;

@@ -184,7 +184,8 @@ static void side_init(struct side *side)
 	CU_ASSERT_EQUAL_FATAL(sluice_create(&ops, side, &side->session), 0);
 }
 
-static void pair_start(struct pair *p)
+/* `dead_peer_ms`: the destination's; 0: as it is. */
+static void pair_start_with(struct pair *p, uint64_t dead_peer_ms)
 {
 	side_init(&p->source);
 	side_init(&p->destination);
@@ -193,11 +194,18 @@ static void pair_start(struct pair *p)
 		if (i % 3)
 			memset(p->source.memory + (size_t)i * SLUICE_PAGE_SIZE, (int)(i % 255) + 1, SLUICE_PAGE_SIZE);
 	CU_ASSERT_EQUAL_FATAL(sluice_listen("tcp:127.0.0.1:0", 0, &p->listener, NULL), 0);
+	if (dead_peer_ms)
+		CU_ASSERT_EQUAL(sluice_set(p->destination.session, SLUICE_DEAD_PEER_MS, dead_peer_ms), 0);
 	CU_ASSERT_EQUAL_FATAL(sluice_destination_start(p->destination.session, p->listener), 0);
 	CU_ASSERT_EQUAL_FATAL(add_memory(&p->source), 0);
 	/* Marks work on any kernel, and nobody writes here unless a test says so. */
 	CU_ASSERT_EQUAL(sluice_set(p->source.session, SLUICE_TRACKER, SLUICE_TRACKER_MARKS), 0);
 	CU_ASSERT_EQUAL(sluice_set_cookie(p->source.session, "cookie", 6), 0);
+}
+
+static void pair_start(struct pair *p)
+{
+	pair_start_with(p, 0);
 }
 
 /* Dispatch both ends until `until` says so; false: it did not come to that. */
@@ -476,6 +484,21 @@ static void slow_callbacks_are_not_death(void)
 		CU_ASSERT_EQUAL(sluice_close(both[i]->source.session), 0);
 		pair_stop(both[i]);
 	}
+}
+
+/* A source that is patient itself does not know yet how little its destination is, whose embedder takes its time to prepare for the guest. */
+static void nobody_is_dead_before_times_are_agreed(void)
+{
+	struct pair p;
+
+	pair_start_with(&p, 500);
+	CU_ASSERT_EQUAL(sluice_set(p.source.session, SLUICE_DEAD_PEER_MS, 30000), 0);
+	p.destination.slow_ms = 800;
+	start(&p);
+	CU_ASSERT(loop(&p, both_completed));
+	CU_ASSERT(!p.source.running && p.destination.running);
+	CU_ASSERT_EQUAL(sluice_close(p.source.session), 0);
+	pair_stop(&p);
 }
 
 /* The destination is told for how long the guest stood still, at both sides; so is a source that resumes it. */
@@ -1028,7 +1051,7 @@ static void close_and_resolve_have_their_time(void)
 }
 
 SUITE("session", TEST(migrates), TEST(drains), TEST(drain_that_fails), TEST(sections_outlive_dispatch), TEST(callbacks_that_fail),
-      TEST(slow_callbacks_are_not_death), TEST(a_callback_that_never_answers), TEST(the_clock_jump_is_told), TEST(cancels),
-      TEST(limits_change_while_it_runs), TEST(a_log_slow_to_stop_holds_nobody_up), TEST(what_is_left_falls),
-      TEST(marks_and_discards_count), TEST(close_and_resolve_have_their_time), TEST(a_cut_link_heals), TEST(cut_again_and_again),
-      TEST(operators_end_it), TEST(asks_the_next_session))
+      TEST(slow_callbacks_are_not_death), TEST(nobody_is_dead_before_times_are_agreed), TEST(a_callback_that_never_answers),
+      TEST(the_clock_jump_is_told), TEST(cancels), TEST(limits_change_while_it_runs), TEST(a_log_slow_to_stop_holds_nobody_up),
+      TEST(what_is_left_falls), TEST(marks_and_discards_count), TEST(close_and_resolve_have_their_time), TEST(a_cut_link_heals),
+      TEST(cut_again_and_again), TEST(operators_end_it), TEST(asks_the_next_session))
