@@ -2,13 +2,14 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """handoff.py: real migrations whose last messages are cut, delayed, lost or come too late, at each of their bytes.
 
-A proxy between two migperfs knows link frames. In each run it lets one frame of the handoff through up to one byte; there it cuts both
+A proxy between two migperfs knows link frames. In each run it lets one frame of the handoff, or the greeting by which a source asks on a
+later link, through up to one byte: each byte of each of them has its run, and at the end it says which were met. There it cuts both
 connections, drops one direction or both without a word, waits, or cuts one side and gives the rest to the other later. New
 connections are then refused for good, for a while, or let through at once. Whatever it does: the guest never runs on both sides; it
 is whole on one of them, or a side says that it is in doubt and what to check where; nothing hangs. If connections get through
 again, a doubt ends by itself.
 
-  handoff.py [--short] [--runs N]    as many runs, several at a time; each is drawn from SEED (environment; default random)
+  handoff.py [--short] [--runs N]    several at a time; each is drawn from SEED (environment; default random). Without N: a run a byte
   handoff.py --run N [--trace]       that one; a failed run prints this line
   handoff.py --list                  what each run does"""
 import asyncio
@@ -26,13 +27,13 @@ import time
 from migperf import (CANCELLED, COMPLETED, DIFFERS, FAILED, IN_DOUBT, MIGPERF, NEWS, REFUSED, SANITIZED, SHORT, Checks, Process, Server, completed,
                      run, sane)
 
-FRAMES = {"SWITCHOVER": 7, "READY": 8, "GO": 9, "RUNNING": 10, "NEVER": 11, "DONE": 12, "CANCEL": 13, "ANSWER": 16}
+FRAMES = {"SWITCHOVER": 7, "READY": 8, "GO": 9, "RUNNING": 10, "NEVER": 11, "DONE": 12, "CANCEL": 13, "BYE": 15, "ANSWER": 16}
 NAMES = {number: name for name, number in FRAMES.items()}
-FROM = {"SWITCHOVER": "S", "READY": "D", "GO": "S", "RUNNING": "D", "NEVER": "D", "DONE": "S", "CANCEL": "S", "ANSWER": "D"}
+FROM = {"SWITCHOVER": "S", "READY": "D", "GO": "S", "RUNNING": "D", "NEVER": "D", "DONE": "S", "CANCEL": "S", "BYE": "SD", "ANSWER": "D", "QUESTION": "S"}  # the greeting of a later link
 HEAD, GREETING = 24, 48
 # Bytes of each as migperf's guest has them (CANCEL, NEVER: as long as their text). The untouched run checks them.
 LENGTH = {"SWITCHOVER": HEAD + 8 + 2 * 76, "READY": HEAD + 12, "GO": HEAD + 12, "RUNNING": HEAD + 12, "DONE": HEAD + 12, "ANSWER": HEAD + 20,
-          "CANCEL": HEAD + 25, "NEVER": HEAD + 45}
+          "CANCEL": HEAD + 25, "NEVER": HEAD + 45, "BYE": HEAD, "QUESTION": GREETING}
 
 # What is done at the byte.
 RST, FIN, HALF, HOLE, LATE, DELAY = "rst", "fin", "half", "hole", "late", "delay"
@@ -41,22 +42,16 @@ ACTIONS = (RST, FIN, HALF, HOLE, LATE, DELAY)
 REFUSE, LET, RESET_A_WHILE, HOLE_A_WHILE = "refuse", "let", "reset a while", "hole a while"
 AFTERS = (LET, REFUSE, RESET_A_WHILE, LET, REFUSE, HOLE_A_WHILE)
 
-LANES = 2 if SANITIZED else 6
+LANES = 2 if SANITIZED else 12  # mostly they wait
 HANG_S = 10       # beyond what its deadlines allow
 REMEMBERS_S = 10  # SLUICE_REMEMBER_MS: how long a session that is over answers, or asks
-RUNS = int(sys.argv[sys.argv.index("--runs") + 1]) if "--runs" in sys.argv else 30 if SANITIZED else 60 if SHORT else 300
+RUNS = int(sys.argv[sys.argv.index("--runs") + 1]) if "--runs" in sys.argv else 30 if SANITIZED else 60 if SHORT else sum(LENGTH.values()) + len(LENGTH)
 SEED = int(os.environ.get("SEED", random.SystemRandom().randrange(1 << 32)))
 
 
 def positions():
-    """Every frame and byte, each short frame at every one, SWITCHOVER's names and numbers at every eighth."""
-    found = []
-    for frame in ("READY", "GO", "RUNNING", "DONE"):
-        found += [(frame, at) for at in range(LENGTH[frame] + 1)]
-    found += [("SWITCHOVER", at) for at in range(LENGTH["SWITCHOVER"] + 1) if at <= HEAD or at % 8 == 0]
-    for frame in ("ANSWER", "CANCEL", "NEVER"):
-        found += [(frame, at) for at in range(0, LENGTH[frame] + 1, 1 if frame == "ANSWER" else 2)]
-    return found
+    """Before each byte of each, and behind the last."""
+    return [(frame, at) for frame, length in LENGTH.items() for at in range(length + 1)]
 
 
 class Plan:
@@ -73,14 +68,14 @@ class Plan:
         self.action = ACTIONS[(number + turn) % len(ACTIONS)]
         self.after = AFTERS[rng.randrange(len(AFTERS))]
         self.all_connections = self.action in (RST, FIN) and rng.random() < 0.5  # the data streams too
-        self.dead_peer_ms = rng.choice((500, 700, 1500))
+        self.dead_peer_ms = rng.choice((700, 1000, 1500))
         self.delay_s = rng.uniform(0.05, 0.8)  # DELAY, LATE: how late; else how long "a while" is
-        self.guest = ["-m", rng.choice(("8M", "12M")), "-P", str(rng.randrange(1, 4)), "--dirty-rate", rng.choice(("0", "1M", "4M"))]
-        # ANSWER only comes after a cut: the proxy makes one at the byte before RUNNING (and READY) ends.
-        self.first_cut = rng.choice(("RUNNING", "GO", "READY")) if self.frame == "ANSWER" else None
+        self.guest = ["-m", rng.choice(("4M", "8M")), "-P", str(rng.randrange(1, 4)), "--dirty-rate", rng.choice(("0", "1M", "4M"))]
+        # A later link only comes after a cut: the proxy makes one in place of one of these.
+        self.first_cut = rng.choice(("RUNNING", "GO", "READY")) if self.frame in ("QUESTION", "ANSWER") else None
         # CANCEL and NEVER come when the source is stopped between READY and GO: READY is held back meanwhile.
-        self.stops = self.frame in ("CANCEL", "NEVER")
-        if self.stops or self.frame == "ANSWER":
+        self.stops = self.frame in ("CANCEL", "NEVER") or (self.frame == "BYE" and rng.random() < 0.5)
+        if self.stops or self.first_cut:
             self.after = rng.choice((LET, RESET_A_WHILE)) if self.action != DELAY else LET
         # Doubt can only end where connections get through; the source redials after 0.25, 0.5, 1, 2, 4 s.
         self.heals = self.action == DELAY or self.after != REFUSE
@@ -138,7 +133,7 @@ class Proxy:
         self.began = time.monotonic()
         self.pairs, self.tasks, self.log = [], set(), []
         self.lengths, self.sent, self.passed = {}, [], []  # of frames; which came here; which went on whole
-        self.struck = self.cut_at = None                   # when the plan was carried out; when connections were last cut
+        self.struck = self.struck_at = self.cut_at = None  # when the plan was carried out, and at which byte; when connections were last cut
         self.stop_source = None                            # called while READY is held back
         self.came_back = False                             # the first cut was made: what comes now is after it
         self.server = None
@@ -176,7 +171,8 @@ class Proxy:
             pair.link = greeting[10] == 1
             if self.cut_at is not None or self.came_back:
                 self.note(f"connected again, {'link' if pair.link else 'stream'}, epoch {struct.unpack_from('<I', greeting, 16)[0]}")
-            pair.far[1].write(greeting)
+            if not await self.greet(pair, greeting):
+                return
             await asyncio.gather(self.pump(pair, "S"), self.pump(pair, "D"))
             if not pair.swallowed:  # else nobody is told
                 pair.cut(False)
@@ -186,6 +182,13 @@ class Proxy:
                 pair.cut(False)
         except asyncio.CancelledError:  # close(); asyncio would report it as an error
             pass
+
+    async def greet(self, pair, greeting):
+        """Forward a greeting; False: that was all."""
+        if pair.link and self.came_back and self.plan.frame == "QUESTION" and self.struck is None:
+            return await self.strike(pair, "S", greeting, pair.far[1])
+        pair.far[1].write(greeting)
+        return True
 
     async def let_in(self, reader, writer):
         """A connection after the cut; True: it may go on."""
@@ -234,7 +237,7 @@ class Proxy:
         if name and plan:
             if name == plan.first_cut and not self.came_back:
                 return self.first(pair)
-            if name == plan.frame and self.struck is None and direction == FROM[name] and (not plan.first_cut or self.came_back):
+            if name == plan.frame and self.struck is None and direction in FROM[name] and (not plan.first_cut or self.came_back):
                 return await self.strike(pair, direction, data, writer)
             if name == "READY" and plan.stops and self.stop_source:
                 self.note("  stops the source")
@@ -257,7 +260,7 @@ class Proxy:
         """Do what the plan says at its byte of this frame."""
         plan, other = self.plan, "D" if direction == "S" else "S"
         at = min(plan.at, len(data))
-        self.struck = time.monotonic()
+        self.struck, self.struck_at = time.monotonic(), at
         self.note(f"  {plan.action} at byte {at}")
         if at:
             writer.write(data[:at])
@@ -295,6 +298,7 @@ class Proxy:
 
 checks = Checks()
 outcomes = collections.Counter()
+met = collections.defaultdict(set)  # the bytes of each frame
 seconds = {}  # that runs took
 STATUS = {COMPLETED: "completed", DIFFERS: "completed", FAILED: "failed", REFUSED: "failed", IN_DOUBT: "in-doubt", CANCELLED: "cancelled"}
 FOREVER = 1 << 63
@@ -388,6 +392,8 @@ def perform(plan, trace=False):
         good &= never_both(source, destination, label) and never_none(source, destination, label)
         good &= promised(plan, proxy, source, destination, label)
         outcomes[STATUS.get(source.rc), STATUS.get(destination.rc)] += 1
+    if proxy.struck is not None:
+        met[plan.frame].add(proxy.struck_at)
     if not good:
         print(f"replay: {plan.replay()}", flush=True)
     return good
@@ -402,7 +408,7 @@ def untouched():
         in_loop(proxy.close())
         completed(checks, result, "untouched")
         sane(checks, server.wait(20), "untouched: destination")
-    checks.equal(proxy.sent, ["SWITCHOVER", "READY", "GO", "RUNNING", "DONE"], "frames of the handoff")
+    checks.equal(proxy.sent, ["SWITCHOVER", "READY", "GO", "RUNNING", "DONE", "BYE"], "frames of the handoff")
     checks.equal(proxy.lengths, {name: LENGTH[name] for name in proxy.lengths}, "their lengths")
 
 
@@ -422,6 +428,10 @@ def main():
             done.result()
     print(f"{RUNS} runs in {time.monotonic() - began:.1f} s: " +
           "; ".join(f"{n} x source {a}, destination {b}" for (a, b), n in outcomes.most_common()), flush=True)
+    print("bytes met: " + ", ".join(f"{frame} {len(met[frame])} of {length + 1}" for frame, length in LENGTH.items()), flush=True)
+    if RUNS >= len(positions()):
+        for frame, length in LENGTH.items():
+            checks.equal(sorted(set(range(length + 1)) - met[frame]), [], f"bytes of {frame} that were not met")
     print("the slowest: " + "; ".join(f"{seconds[n]:.1f} s {Plan(n)}" for n in sorted(seconds, key=seconds.get)[:-4:-1]), flush=True)
     checks.done()
 
