@@ -4,6 +4,7 @@
 
 #include <string.h>
 
+#include "core/memory/tracker_kinds.h"
 #include "core/run/inbox.h"
 #include "core/run/session.h"
 #include "streams/batch.h"
@@ -73,7 +74,8 @@ int __wrap_gate_pass(struct gate *gate, uint32_t round, void (*landed)(void *arg
 static uint32_t sent_in[GUEST_PAGES];  /* the last round a page went in */
 static uint64_t sent[GUEST_PAGES];     /* and its version */
 static uint64_t ordered_at, opened_at; /* a sync, a round: how many writes there were then */
-static uint32_t opened;                /* that round */
+static uint32_t opened;                /* that round, */
+static uint64_t may_put_off;           /* and so many pages of it need not go */
 static bool fetches, last;             /* for itself; it is one */
 
 static uint8_t due[GUEST_PAGES]; /* to go in the open round */
@@ -226,6 +228,8 @@ void contracts_told(const struct source *source, const struct input *in)
 	/* A round that was cut leaves what was never looked at, and sync at work: the count that follows has it all. */
 	if (synced || !source->cut)
 		check_none_lost(s);
+	if (sent_all && in->put_off > may_put_off)
+		sim_violation("Law 9: %lu pages were put off in round %u, %lu may be", in->put_off, in->round, may_put_off);
 	if (sent_all && (source->state == SOURCE_ROUND || guest.writes == opened_at))
 		check_all_sent(s, in->round, source->cut ? guest.pages : in->put_off);
 	if (synced)
@@ -247,10 +251,28 @@ void contracts_ordered(const struct actions *actions)
 		opened_at = guest.writes;
 		opened = a->round;
 		last = a->last;
+		may_put_off = a->put_off;
 		fetches = !a->fetched;
 		note_due(s);
 		sim_trace("source: round %u%s%s", a->round, a->fetched ? ", all is fetched" : "", a->last ? ", the last" : "");
 	}
+}
+
+/* A survey looks, and changes nothing: what it took for fetched would never be armed. */
+int __real_tracker_peek(struct tracker *tracker, uint32_t region, uint64_t first, uint64_t n, uint64_t *ret_written,
+			uint64_t *ret_unseen);
+int __wrap_tracker_peek(struct tracker *tracker, uint32_t region, uint64_t first, uint64_t n, uint64_t *ret_written,
+			uint64_t *ret_unseen)
+{
+	uint64_t before[GUEST_PAGES / WIRE_GRANULE_PAGES + GUEST_REGIONS];
+
+	memcpy(before, tracker->fetched, tracker->fetched_words * sizeof *before);
+	guest.peeked = true;
+	int rc = __real_tracker_peek(tracker, region, first, n, ret_written, ret_unseen);
+	guest.peeked = false;
+	if (memcmp(before, tracker->fetched, tracker->fetched_words * sizeof *before))
+		sim_violation("Law 3: a survey takes pages for fetched");
+	return rc;
 }
 
 /* ---------------------------------------------------------------- where rings wrap */

@@ -197,19 +197,19 @@ void disk_stopping(void)
 void disk_stopped(void)
 {
 	if (disk.there && disk.in_flight && !disk.strayed)
-		sim_violation("the guest is stopped with %u requests in flight", disk.in_flight);
+		sim_violation("drain: the guest is stopped with %u requests in flight", disk.in_flight);
 }
 
 void disk_resumed(void)
 {
 	if (disk.there && disk.depth != SLUICE_IO_DEPTH_USUAL)
-		sim_violation("the guest is resumed, and may have %u requests in flight only", disk.depth);
+		sim_violation("drain: the guest is resumed, and may have %u requests in flight only", disk.depth);
 }
 
 void disk_saved(void)
 {
 	if (disk.there && disk.in_flight)
-		sim_violation("device state is saved with %u requests in flight", disk.in_flight);
+		sim_violation("drain: device state is saved with %u requests in flight", disk.in_flight);
 }
 
 void disk_check(void)
@@ -222,13 +222,14 @@ void disk_check(void)
 	const struct drain *d = &s->decide.source.drain;
 	uint64_t quiet = disk.quiet_since ? sim_now - disk.quiet_since : 0;
 	if (quiet > (param[SLUICE_DRAIN_WINDOW_MS] + disk.loop_most_ms) * SIM_MS)
-		sim_violation("the running guest's I/O has not been picked up for %.1f ms", (double)quiet * 1e-6);
+		sim_violation("drain: the running guest's I/O has not been picked up for %.1f ms", (double)quiet * 1e-6);
 	if (disk.quiet_ns >
 	    (sim_now - disk.began) / 100 * param[SLUICE_DRAIN_SHARE] + (25 + d->tries * disk.loop_most_ms) * SIM_MS)
-		sim_violation("the running guest's I/O was not picked up for %.1f of %.1f ms", (double)disk.quiet_ns * 1e-6,
-			      (double)(sim_now - disk.began) * 1e-6);
+		sim_violation("drain: the running guest's I/O was not picked up for %.1f of %.1f ms",
+			      (double)disk.quiet_ns * 1e-6, (double)(sim_now - disk.began) * 1e-6);
 	if (param[SLUICE_DRAIN_FAIL] == SLUICE_DRAIN_FAILS && param[SLUICE_DRAIN_TRIES] && d->busy > param[SLUICE_DRAIN_TRIES])
-		sim_violation("the drain was tried in vain %u times, %lu were allowed", d->busy, param[SLUICE_DRAIN_TRIES]);
+		sim_violation("drain: the drain was tried in vain %u times, %lu were allowed", d->busy,
+			      param[SLUICE_DRAIN_TRIES]);
 }
 
 void disk_check_end(void)

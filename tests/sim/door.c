@@ -11,6 +11,8 @@
 #include "tests/sim/embedder.h"
 #include "tests/sim/faults.h"
 #include "tests/sim/fiber.h"
+#include "tests/sim/guest.h"
+#include "tests/sim/heap.h"
 #include "tests/sim/outcome.h"
 #include "tests/sim/pipe.h"
 #include "tests/sim/promises.h"
@@ -112,9 +114,11 @@ static void end_close(struct conn *conn)
 
 	sim_yield();
 	if (!e->open) {
-		sim_violation("a connection was closed twice");
+		sim_violation("Law 8: a connection was closed twice");
 		return;
 	}
+	if (e->under_way)
+		sim_violation("Law 8: a connection is closed while a batch is on its way: the kernel reads it still");
 	struct pipe *p = pipe_out(e);
 	/* Bytes that nobody read make it a reset, which may overtake what was sent before. */
 	bool resets = pipe_in(e)->first && !pipe_in(e)->first->fin && !p->silent && p->reset_at == FIBER_FOREVER;
@@ -156,7 +160,7 @@ short wire_poll(void *conn, short events, uint64_t *until)
 		return POLLERR | POLLHUP;
 	if (pipe_readable(pipe_in(e), until))
 		ready |= POLLIN;
-	if (pipe_out(e)->queued < wire_habits_now.window)
+	if (pipe_has_room(pipe_out(e), until))
 		ready |= POLLOUT;
 	return ready & events;
 }
@@ -293,15 +297,16 @@ static struct greeting strange_greeting(void)
 }
 
 /* `old`: only says again, and late, what the source has said earlier. */
-static void come(struct greeting g, bool old, uint64_t ready_at)
+static struct wire *come(struct greeting g, bool old, uint64_t ready_at)
 {
 	if (!sim_door.open || n_wires + WIRES_SPARE >= WIRES)
-		return;
+		return NULL;
 	struct wire *w = wire_new(g.kind == GREETING_LINK);
 	w->stray = true;
 	backlog[n_backlog].wire = w;
 	backlog[n_backlog++].ready_at = ready_at;
-	uint32_t n = !old && sim_one_in(4) ? (uint32_t)sim_below(GREETING_BYTES) + 1 : GREETING_BYTES;
+	bool whole = old || g.dial == 1;
+	uint32_t n = !whole && sim_one_in(4) ? (uint32_t)sim_below(GREETING_BYTES) + 1 : GREETING_BYTES;
 	sim_trace("wire %u: a stranger comes: %s %u%s", w->id, w->link ? "link" : "stream", g.stream,
 		  old ? ", with what the source said earlier" : "");
 	(void)pipe_push(&w->end[SIM_SOURCE], &g, n, n);
@@ -309,6 +314,7 @@ static void come(struct greeting g, bool old, uint64_t ready_at)
 		end_fin(&w->end[SIM_SOURCE]);
 	w->end[SIM_SOURCE].open = false; /* nobody reads what it is told */
 	fiber_wake_pollers(sim_door.fd);
+	return w;
 }
 
 static int end_connect(const struct dial *dial, struct conn **ret_conn)
@@ -346,7 +352,7 @@ static int end_connect(const struct dial *dial, struct conn **ret_conn)
 	/* Connections that were given up may still come to be, after the one that took their place. */
 	const struct greeting *old = link && dial->greeting->dial > 1 && sim_one_in(4) ? old_greeting() : NULL;
 	if (old && old->dial > 1)
-		come(*old, true, sim_now + sim_below(8 * wire_habits_now.latency_ns));
+		(void)come(*old, true, sim_now + sim_below(8 * wire_habits_now.latency_ns));
 	*ret_conn = &e->conn;
 	return 0;
 }
@@ -361,12 +367,42 @@ void wires_empty_backlog(void)
 	n_backlog = 0;
 }
 
+void wire_visit(uint32_t migration)
+{
+	struct greeting g = { .kind = GREETING_LINK, .dial = 1 };
+	struct message *m = heap_alloc(SIM_WORLD, sizeof *m, true);
+	unsigned char *bytes = heap_alloc(SIM_WORLD, MESSAGE_HEAD + MESSAGE_PAYLOAD, false);
+
+	greeting_seal(&g);
+	m->type = MESSAGE_HELLO;
+	struct hello *h = &m->u.hello;
+	*h = (struct hello){ .version_min = MESSAGE_VERSION,
+			     .version_max = MESSAGE_VERSION,
+			     .page_size = SLUICE_PAGE_SIZE,
+			     .dead_peer_ms = (uint32_t)embedder_habits.dead_peer_ms[SIM_SOURCE],
+			     .streams = 1,
+			     .n_regions = guest.regions };
+	for (uint32_t i = 0; i < guest.regions; i++) {
+		snprintf(h->regions[i].name, sizeof h->regions[i].name, "%s", guest.region[i].name);
+		h->regions[i].size = (uint64_t)guest.region[i].pages * SLUICE_PAGE_SIZE;
+		h->regions[i].host_page_size = SLUICE_PAGE_SIZE;
+	}
+	uint32_t n = (uint32_t)message_encode(m, 0, 0, bytes);
+	struct wire *w = come(g, false, sim_now);
+	if (w) {
+		w->migration = migration;
+		pipe_push(&w->end[SIM_SOURCE], bytes, n, n)->frame = MESSAGE_HELLO;
+	}
+	heap_free(m);
+	heap_free(bytes);
+}
+
 bool wire_stray(void)
 {
 	const struct greeting *old = sim_one_in(3) && has_link() ? old_greeting() : NULL;
 	struct greeting g = old ? *old : strange_greeting();
 
-	come(g, old, sim_now);
+	(void)come(g, old, sim_now);
 	return g.kind == GREETING_LINK && !has_link();
 }
 

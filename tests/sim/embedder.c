@@ -21,6 +21,7 @@
 #include "tests/sim/outcome.h"
 #include "tests/sim/pace.h"
 #include "tests/sim/promises.h"
+#include "tests/sim/race.h"
 #include "tests/sim/still.h"
 #include "tests/sim/system.h"
 #include "tests/sim/talk.h"
@@ -55,7 +56,8 @@ static void check_answered(const struct embedder *e)
 	for (int r = 1; r <= SLUICE_RESUME; r++)
 		if (e->answers[r].due &&
 		    sim_now + LOOP_MS * SIM_MS < e->answers[r].since + embedder_habits.callback_ms[e->side] * SIM_MS)
-			sim_violation("the %s has ended while its embedder does what it was asked", embedder_names[e->side]);
+			sim_violation("Law 1: the %s has ended while its embedder does what it was asked",
+				      embedder_names[e->side]);
 }
 
 static void on_event(void *opaque, const struct sluice_event *event)
@@ -156,14 +158,15 @@ static void on_load(void *opaque, const struct sluice_section *sections, size_t 
 {
 	laws_all_landed("READY promises the whole guest");
 	if (n != guest.final_sections)
-		sim_violation("%zu sections of device state came, %u were saved", n, guest.final_sections);
+		sim_violation("Law 5: %zu sections of device state came, %u were saved", n, guest.final_sections);
 	for (uint32_t i = 0; i < n; i++) {
 		const unsigned char *data = sections[i].data;
 		if (sections[i].length != guest.final_length[i])
-			sim_violation("section %u has %zu bytes, %u were saved", i, sections[i].length, guest.final_length[i]);
+			sim_violation("Law 5: section %u has %zu bytes, %u were saved", i, sections[i].length,
+				      guest.final_length[i]);
 		for (size_t at = 0; at < sections[i].length; at += at + 64 < sections[i].length ? 64 : 1)
 			if (data[at] != (guest.final_stamp & 0xff))
-				sim_violation("section %u is of another try at byte %zu", i, at);
+				sim_violation("Law 4: section %u is of another try at byte %zu", i, at);
 	}
 	answers_asked(opaque, SLUICE_LOAD);
 }
@@ -350,6 +353,9 @@ static void close_session(struct embedder *e)
 	coverage_reset(e->side);
 	if (sluice_destroy(s))
 		sim_violation("%s has ended and cannot be destroyed", embedder_names[e->side]);
+	if (system_fds_of(e->side) > (e->listener ? 1 : 0))
+		sim_violation("Law 8: the %s has ended and has %u descriptors open still", embedder_names[e->side],
+			      system_fds_of(e->side));
 	e->up = false;
 }
 
@@ -365,7 +371,7 @@ static void *embedder_body(void *arg)
 		sim_violation("the %s does not start", embedder_names[e->side]);
 	while (!e->ended) {
 		struct pollfd p = { .fd = sluice_event_fd(e->session), .events = POLLIN };
-		uint64_t due = next_due(e), at = sim_now + 20 * SIM_MS;
+		uint64_t due = next_due(e), at = sim_now + race_loop_ns();
 		at = due < at ? due : at;
 		poll(&p, 1, at > sim_now ? (int)((at - sim_now) / SIM_MS) + 1 : 0);
 		uint64_t late = e->side == SIM_SOURCE ? disk_loop_late_ns() : 0;
@@ -435,6 +441,7 @@ void embedder_crash(enum sim_side side, bool host)
 	else
 		guest_prepare_destination(embedder_habits.used);
 	wires_side_gone(side, host);
+	system_side_gone(side);
 	heap_side_gone(side);
 	fiber_kill_side(side); /* at last: it may be us */
 }

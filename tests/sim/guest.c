@@ -12,6 +12,7 @@
 #include "core/memory/holes.h"
 #include "core/run/session.h"
 #include "tests/sim/contracts.h"
+#include "tests/sim/embedder.h"
 #include "tests/sim/fiber.h"
 #include "tests/sim/world.h"
 #include "tests/sim/yield.h"
@@ -148,8 +149,12 @@ static void mark(uint32_t page, uint32_t n, bool discarded)
 	if (sim_one_in(2)) /* others go on in the midst of it */
 		sim_countdown = 1 + (int)sim_below(6);
 	fiber_current->public_calls++;
+	uint64_t end = at + (uint64_t)n * SLUICE_PAGE_SIZE, size = (uint64_t)guest.region[r].pages * SLUICE_PAGE_SIZE;
+	/* Pages that are given back in part only are not. */
+	if (discarded && sim_one_in(2))
+		at -= at ? 100 : 0, end += end < size ? 100 : 0;
 	if (discarded)
-		sluice_discarded(s, r, at, (uint64_t)n * SLUICE_PAGE_SIZE);
+		sluice_discarded(s, r, at, end - at);
 	else
 		sluice_mark_dirty(s, r, at, (uint64_t)n * SLUICE_PAGE_SIZE - (sim_one_in(2) ? 100 : 0));
 	fiber_current->public_calls--;
@@ -272,9 +277,19 @@ enum sweep_result __wrap_sweep_claim(struct sweep *sweep, const struct bitmap *d
 
 /* ---------------------------------------------------------------- the dirty log */
 
+/* Law 2: what wants the big lock has it, and looking changes nothing. */
+static void log_called(bool changes)
+{
+	if (embedder_habits.lock && !fiber_current->big_lock)
+		sim_violation("Law 2: the dirty log is called without the big lock, which it needs");
+	if (changes && guest.peeked)
+		sim_violation("Law 3: a survey re-arms the log");
+}
+
 int guest_log_start(void *opaque)
 {
 	(void)opaque;
+	log_called(true);
 	guest.logging = true;
 	memset(guest.logged, 1, guest.pages);
 	for (uint32_t p = 0; p < guest.pages; p++)
@@ -287,8 +302,10 @@ int guest_log_fetch(void *opaque, uint32_t region, uint64_t first, uint64_t page
 	const uint8_t *logged = guest.logged + guest.region[region].first + first;
 
 	(void)opaque;
+	log_called(false);
 	if (first % 64 || first + pages > guest.region[region].pages)
-		sim_violation("dirty_log_fetch was asked for %lu pages from %lu of %u", pages, first, guest.region[region].pages);
+		sim_violation("Law 3: dirty_log_fetch was asked for %lu pages from %lu of %u", pages, first,
+			      guest.region[region].pages);
 	if (world_log_fails())
 		return -EIO;
 	for (uint64_t i = 0; i < pages; i++) {
@@ -305,6 +322,7 @@ int guest_log_clear(void *opaque, uint32_t region, uint64_t first, uint64_t page
 	uint8_t *logged = guest.logged + guest.region[region].first + first;
 
 	(void)opaque;
+	log_called(true);
 	for (uint64_t i = 0; i < pages; i++) {
 		if (i % 64 == 0)
 			sim_yield();
@@ -317,6 +335,7 @@ int guest_log_clear(void *opaque, uint32_t region, uint64_t first, uint64_t page
 void guest_log_stop(void *opaque)
 {
 	(void)opaque;
+	log_called(true);
 	guest.logging = false;
 }
 

@@ -38,6 +38,7 @@ struct guest {
 	uint64_t logged_at[GUEST_PAGES]; /* since when a page is in the log */
 	uint8_t unmarked[GUEST_PAGES];   /* writes that their writers are about to mark */
 	bool logging;
+	bool peeked;                 /* a survey is looking */
 	bool marks_only;             /* no log: every write is marked */
 	uint64_t final[GUEST_PAGES]; /* source memory when SWITCHOVER was sent */
 	uint32_t final_sections, final_length[SLUICE_MAX_SECTIONS];

@@ -4,17 +4,19 @@
 #include <xxhash.h>
 
 #include "core/decide/message.h"
+#include "tests/sim/guest.h"
 #include "tests/sim/pipe.h"
 
-const char *const harm_names[] = { "", "damaged", "doubled", "of another epoch", "cut in two" };
+const char *const harm_names[] = { "", "damaged", "doubled", "not of this connection, or a lie", "cut in two" };
 
+/* What follows has a check that is right, as an old connection would have left it, or a peer that means harm: it is what the frame or batch
+ * says that is wrong. */
 static void seal(unsigned char *frame, uint32_t length)
 {
 	uint32_t check = (uint32_t)XXH3_64bits_withSeed(frame + MESSAGE_HEAD, length - MESSAGE_HEAD, XXH3_64bits(frame, 20));
 	memcpy(frame + 20, &check, sizeof check);
 }
 
-/* A link frame or batch as an old connection would have left it: right in all but the epoch. */
 void harm_old_frame(unsigned char *frame, uint32_t length)
 {
 	uint32_t epoch;
@@ -51,9 +53,60 @@ uint32_t harm_number(unsigned char *frame, uint32_t length)
 	return length;
 }
 
+static void lie_of_head(struct batch_head *h)
+{
+	int by = sim_one_in(2) ? 1 : -1;
+
+	switch (sim_below(8)) {
+	case 0: h->stream += (uint32_t)by; break;
+	case 1: h->seq += (uint64_t)(int64_t)by; break;
+	case 2: h->bytes += (uint64_t)(int64_t)(64 * by); break;
+	case 3: h->round += (uint32_t)by; break;
+	case 4: h->type = (uint8_t)(4 + sim_below(3)); break;
+	default: h->epoch += h->epoch > 1 ? -1u : 1u; break;
+	}
+}
+
+/* Of where its pages belong, or how long they are. */
+static void lie_of_extent(struct batch_head *h, struct extent *e)
+{
+	const uint64_t pages = guest.region[e->region].pages;
+	uint32_t by;
+	const uint64_t granule_end = e->page - e->page % WIRE_GRANULE_PAGES + WIRE_GRANULE_PAGES;
+
+	switch (sim_below(e->encoding == ENCODING_LZ4 ? 7 : 6)) {
+	case 0: e->region = (uint16_t)(sim_one_in(2) ? guest.regions : UINT16_MAX); break;
+	case 1: e->page = (pages + WIRE_GRANULE_PAGES - 1) / WIRE_GRANULE_PAGES * WIRE_GRANULE_PAGES; break;
+	case 2: e->page = (pages < granule_end || e->count == 1 ? pages : granule_end) - e->count + 1; break;
+	case 3:
+		by = (e->encoding == ENCODING_LZ4 ? e->count * WIRE_PAGE : e->bytes + WIRE_PAGE) - e->bytes;
+		e->bytes += by;
+		h->payload += by;
+		break;
+	case 4: h->payload += WIRE_PAGE; break;
+	case 5: e->encoding = e->encoding == ENCODING_LZ4 ? ENCODING_RAW : ENCODING_LZ4; break;
+	case 6: e->count += e->count > 1 && sim_one_in(2) ? -1u : 1u; break;
+	}
+}
+
+static void lie_of_piece(struct state_piece *p)
+{
+	if (p->bytes == WIRE_BATCH_PAYLOAD && sim_one_in(2))
+		p->total = 1ull << 40;
+	else if (sim_one_in(2))
+		p->section = (uint16_t)(WIRE_SECTIONS + sim_below(2));
+	else
+		p->offset += sim_one_in(2) ? WIRE_BATCH_PAYLOAD : 64;
+}
+
 void harm_old_batch(struct batch_frame *f)
 {
-	f->head.epoch += f->head.epoch > 1 ? -1u : 1u;
+	if (sim_one_in(2) && f->head.type == BATCH_STATE)
+		lie_of_piece(&f->piece);
+	else if (!sim_one_in(4) && f->head.extents && f->head.type == BATCH_PAGES)
+		lie_of_extent(&f->head, &f->extents[sim_below(f->head.extents)]);
+	else
+		lie_of_head(&f->head);
 	f->head.check = 0;
 	f->head.check = XXH3_64bits(f, batch_frame_size(&f->head));
 }

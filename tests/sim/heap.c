@@ -70,7 +70,7 @@ bool heap_free(void *p)
 		return false;
 	struct block *b = (struct block *)(void *)((unsigned char *)p - HEAD);
 	if (!b->taken) {
-		sim_violation("memory freed twice");
+		sim_violation("Law 8: memory freed twice");
 		return true;
 	}
 	b->taken = false;

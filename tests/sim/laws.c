@@ -58,6 +58,13 @@ static void not_yet_received(uint32_t page, const char *when)
 		sim_violation("Law 3: page %u counts as received %s, and is not in place", page, when);
 }
 
+static void must_count(const struct extent *extent, uint32_t page)
+{
+	for (uint32_t i = 0; i < extent->count; i++)
+		if (!received(page + i))
+			sim_violation("Law 3: page %u is in place, and does not count as received", page + i);
+}
+
 int __real_landing_place(struct landing *landing, const struct extent *extent, void **ret_address);
 int __wrap_landing_place(struct landing *landing, const struct extent *extent, void **ret_address)
 {
@@ -83,6 +90,7 @@ void __wrap_landing_placed(struct landing *landing, const struct extent *extent)
 		page_state[p] = LANDED_ONCE;
 	}
 	__real_landing_placed(landing, extent);
+	must_count(extent, page_of(landing, extent));
 }
 
 int __real_landing_zero(struct landing *landing, const struct extent *extent);
@@ -94,8 +102,10 @@ int __wrap_landing_zero(struct landing *landing, const struct extent *extent)
 	for (uint32_t i = 0; !rc && i < extent->count; i++) {
 		page_state[page + i] |= LANDED_ONCE;
 		if (*guest_page(SIM_DESTINATION, page + i))
-			sim_violation("page %u was landed as zero and is not", page + i);
+			sim_violation("Law 3: page %u was landed as zero and is not", page + i);
 	}
+	if (!rc)
+		must_count(extent, page);
 	return rc;
 }
 
@@ -138,8 +148,8 @@ void laws_all_landed(const char *when)
 {
 	for (uint32_t p = 0; p < guest.pages; p++)
 		if (*guest_page(SIM_DESTINATION, p) != guest.final[p])
-			sim_violation("%s: page %u has version %lu, the guest left %lu", when, p, *guest_page(SIM_DESTINATION, p),
-				      guest.final[p]);
+			sim_violation("Law 5: %s: page %u has version %lu, the guest left %lu", when, p,
+				      *guest_page(SIM_DESTINATION, p), guest.final[p]);
 }
 
 void laws_dead_peers_noticed(const uint64_t dead_peer_ms[2])

@@ -5,6 +5,7 @@
 
 #include "core/decide/message.h"
 #include "tests/sim/coverage.h"
+#include "tests/sim/embedder.h"
 #include "tests/sim/faults.h"
 #include "tests/sim/fiber.h"
 #include "tests/sim/pipe.h"
@@ -136,6 +137,9 @@ static void check_answer(const struct end *e, const unsigned char *frame)
 
 	if (e->side != SIM_DESTINATION)
 		return;
+	if (type == MESSAGE_REFUSE && w->link && w->greeted && w->greeting.dial > 1 &&
+	    embedders[SIM_DESTINATION].knows & 1u << w->migration)
+		sim_violation("Law 6: the destination has forgotten a migration that came in at this listener");
 	if (!e->wrote && w->greeting.dial > 1 && !w->stray && type != MESSAGE_ANSWER && type != MESSAGE_REFUSE)
 		sim_violation("Law 7: a later link begins with %s", message_name(type));
 	if (type != MESSAGE_ANSWER)
@@ -143,6 +147,12 @@ static void check_answer(const struct end *e, const unsigned char *frame)
 	memcpy(&epoch, frame + MESSAGE_HEAD, sizeof epoch);
 	if (w->stray)
 		sim_violation("Law 7: a stranger's connection is taken for the source's");
+	for (uint32_t i = 0; i < n_wires; i++) {
+		const struct end *old = &wires[i].end[SIM_DESTINATION];
+		if (&wires[i] != w && wires[i].link && !wires[i].stray && wires[i].migration == w->migration && old->open &&
+		    old->talked && !old->parted)
+			sim_violation("Law 5: a later link is answered, and what is in an earlier one may still be read");
+	}
 	if (epoch <= answered_epoch[w->migration])
 		sim_violation("Law 7: epoch %u is given twice", epoch);
 	answered_epoch[w->migration] = epoch;
@@ -164,7 +174,8 @@ static ssize_t write_frame(struct end *e, const unsigned char *buffer, size_t si
 	sim_yield();
 	if (end_broken(e))
 		return -EPIPE;
-	if (pipe_out(e)->queued >= wire_habits_now.window)
+	uint64_t later = FIBER_FOREVER;
+	if (!pipe_has_room(pipe_out(e), &later))
 		return -EAGAIN;
 	if (!e->offset) {
 		check_answer(e, buffer);

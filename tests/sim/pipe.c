@@ -63,6 +63,17 @@ struct seg *pipe_readable(struct pipe *p, uint64_t *until)
 	return NULL;
 }
 
+bool pipe_has_room(const struct pipe *p, uint64_t *until)
+{
+	if (p->full && p->silent)
+		return false;
+	if (p->full && p->stalled_until > sim_now) {
+		*until = p->stalled_until < *until ? p->stalled_until : *until;
+		return false;
+	}
+	return p->queued < wire_habits_now.window;
+}
+
 struct seg *pipe_push(struct end *e, const void *data, uint32_t bytes, uint32_t length)
 {
 	struct pipe *p = pipe_out(e);

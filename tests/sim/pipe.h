@@ -27,6 +27,7 @@ struct pipe {
 	struct seg *first, **last;
 	uint64_t queued, last_ready, stalled_until, reset_at;
 	bool silent;
+	bool full; /* for as long as it is silent or stalled: not even a buffer takes anything */
 };
 
 struct end {
@@ -47,6 +48,7 @@ struct end {
 	enum wire_harm harm;
 	bool picky; /* damage waits for a payload that has a check */
 	/* a batch on its way */
+	bool under_way; /* and not waited for since: its buffers are the kernel's */
 	const struct iovec *iov;
 	int iovs;
 	size_t offset;
@@ -82,6 +84,8 @@ void wire_tell(struct wire *w);
 void pipe_drop(struct pipe *p);
 /* The first segment that may be read now; else when that may change goes to *until. */
 struct seg *pipe_readable(struct pipe *p, uint64_t *until);
+/* Is there room for more? Else when that may change by itself goes to *until. */
+bool pipe_has_room(const struct pipe *p, uint64_t *until);
 /* Send `length` bytes (or pages' worth of them), of which `bytes` are kept. */
 struct seg *pipe_push(struct end *e, const void *data, uint32_t bytes, uint32_t length);
 struct seg *pipe_copy(const struct seg *s);

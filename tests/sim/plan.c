@@ -114,5 +114,8 @@ void faults_plan(uint64_t seed)
 	uint32_t n = sim_one_in(6) ? 0 : 1 + (uint32_t)sim_below(sim_one_in(2) ? PLANNED : 1);
 	bool strays = sim_one_in(8); /* and nothing else */
 	for (uint32_t i = 0; i < n; i++)
-		plan_any(strays ? FAULT_STRAY : sim_one_in(8) ? FAULT_DAMAGE_STREAM : sim_below(FAULT_CALLBACK_FAILS));
+		plan_any(strays          ? FAULT_STRAY
+			 : sim_one_in(8) ? FAULT_DAMAGE_STREAM
+			 : sim_one_in(8) ? FAULT_OLD_STREAM
+					 : sim_below(FAULT_CALLBACK_FAILS));
 }

@@ -79,6 +79,11 @@ void race_plan(void)
 		end_early();
 }
 
+uint64_t race_loop_ns(void)
+{
+	return watched ? SIM_S : 20 * SIM_MS;
+}
+
 void race_moved(bool over)
 {
 	if (watched && !restless && !disk_there() && moved_at && sim_now - moved_at > GAP_MS * SIM_MS)

@@ -14,5 +14,7 @@ bool race_is(uint64_t seed);
 void race_pace(struct fiber_habits *fibers, struct wire_habits *wires);
 /* Its guest and embedders; and what ends it early, if anything. */
 void race_plan(void);
+/* An embedder's loop looks by itself after so long. */
+uint64_t race_loop_ns(void);
 /* The source's deciding code has something new, and is it over: it takes no longer than it must. */
 void race_moved(bool over);

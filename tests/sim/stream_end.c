@@ -164,12 +164,15 @@ int stream_send_start(struct conn *conn, const struct iovec *iov, int n)
 {
 	struct end *e = (struct end *)conn;
 
+	if (e->under_way)
+		sim_violation("Law 8: a batch is sent while the one before is on its way: it would tear the stream");
 	sim_yield();
 	if (end_broken(e))
 		return end_broken(e);
 	world_batch(e->side, ((const struct batch_head *)iov->iov_base)->type);
 	if (end_broken(e))
 		return end_broken(e);
+	e->under_way = true;
 	e->stale = false;
 	e->damage_at = 0;
 	bool goes = push_batch_head(e, iov);
@@ -178,7 +181,8 @@ int stream_send_start(struct conn *conn, const struct iovec *iov, int n)
 	if (!goes)
 		read_in_vain(iov + 1, n - 1);
 	e->offset = 0;
-	while (e->iovs && pipe_out(e)->queued < wire_habits_now.window && !sim_one_in(4))
+	uint64_t later = FIBER_FOREVER;
+	while (e->iovs && pipe_has_room(pipe_out(e), &later) && !sim_one_in(4))
 		push_some(e);
 	if (!e->iovs)
 		echo(e);
@@ -192,16 +196,18 @@ int stream_send_wait(struct conn *conn, struct waiter *waiter)
 
 	wait_begin(waiter, "the wire to take a batch");
 	while (!(rc = end_broken(e)) && e->iovs) {
-		if (pipe_out(e)->queued < wire_habits_now.window) {
+		uint64_t until = pipe_in(e)->reset_at;
+		if (pipe_has_room(pipe_out(e), &until)) {
 			push_some(e);
 			if (!e->iovs)
 				echo(e);
 			sim_yield();
 		} else {
-			(void)fiber_block(e, pipe_in(e)->reset_at, "the wire to take a batch");
+			(void)fiber_block(e, until, "the wire to take a batch");
 		}
 	}
 	wait_end(waiter);
+	e->under_way = false;
 	return rc;
 }
 

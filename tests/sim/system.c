@@ -76,7 +76,7 @@ int __wrap_pthread_mutex_init(pthread_mutex_t *m, const pthread_mutexattr_t *att
 int __wrap_pthread_mutex_destroy(pthread_mutex_t *m)
 {
 	if (*word(m))
-		sim_violation("a lock was destroyed while held");
+		sim_violation("Law 2: a lock was destroyed while held");
 	return 0;
 }
 
@@ -157,8 +157,14 @@ long __wrap_syscall(long number, long a, long b, long c, long d, long e, long f)
 
 /* ---------------------------------------------------------------- descriptors */
 
+static enum sim_side owner(void)
+{
+	return fiber_current ? fiber_current->side : SIM_WORLD;
+}
+
 static struct {
 	enum { FD_FREE, FD_EVENT, FD_CONN, FD_DOOR } kind;
+	enum sim_side side;
 	uint64_t count;
 	void *object;
 } fds[SYSTEM_FDS];
@@ -173,6 +179,7 @@ static int fd_new(int kind, void *object)
 	for (int i = 0; i < SYSTEM_FDS; i++)
 		if (fds[i].kind == FD_FREE) {
 			fds[i].kind = kind;
+			fds[i].side = owner();
 			fds[i].count = 0;
 			fds[i].object = object;
 			return i + SYSTEM_FD_FIRST;
@@ -194,6 +201,22 @@ int system_fd_door(void *door)
 void system_fd_close(int fd)
 {
 	fds[fd - SYSTEM_FD_FIRST].kind = FD_FREE;
+}
+
+uint32_t system_fds_of(enum sim_side side)
+{
+	uint32_t n = 0;
+
+	for (int i = 0; i < SYSTEM_FDS; i++)
+		n += fds[i].kind != FD_FREE && fds[i].side == side;
+	return n;
+}
+
+void system_side_gone(enum sim_side side)
+{
+	for (int i = 0; i < SYSTEM_FDS; i++)
+		if (fds[i].side == side)
+			fds[i].kind = FD_FREE;
 }
 
 void system_fd_ring(int fd)
@@ -302,11 +325,6 @@ ssize_t __wrap_getrandom(void *buffer, size_t size, unsigned flags)
 }
 
 /* ---------------------------------------------------------------- memory */
-
-static enum sim_side owner(void)
-{
-	return fiber_current ? fiber_current->side : SIM_WORLD;
-}
 
 void *__wrap_malloc(size_t size)
 {

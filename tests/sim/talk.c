@@ -134,15 +134,15 @@ void talk_heard(enum sim_side side, const void *data, size_t length)
 	if (length >= sizeof number)
 		memcpy(&number, bytes, sizeof number);
 	if (number >= talks[from].sent + talks[from].under_way || length != talks[from].length[number])
-		sim_violation("a message of %zu bytes was not sent", length);
+		sim_violation("messages: a message of %zu bytes was not sent", length);
 	for (size_t i = sizeof number; i < length; i++)
 		if (bytes[i] != byte_of(number, i))
-			sim_violation("message %u is damaged at byte %zu", number, i);
+			sim_violation("messages: message %u is damaged at byte %zu", number, i);
 	if (number < talks[from].heard)
-		sim_violation("message %u comes twice, or after a later one", number);
+		sim_violation("messages: message %u comes twice, or after a later one", number);
 	uint32_t next = number >= talks[from].anew_from ? known(from) : talks[from].heard;
 	if (number > next && wires_links_of(embedders[side].migration) < 2)
-		sim_violation("message %u comes, and %u did not", number, next);
+		sim_violation("messages: message %u comes, and %u did not", number, next);
 	talks[from].heard = number + 1;
 }
 
@@ -158,6 +158,6 @@ void talk_word_told(enum sim_side side)
 	if (!promises_was_read(migration, side, side == SIM_SOURCE ? MESSAGE_RUNNING : MESSAGE_DONE))
 		return; /* it knows otherwise */
 	if (known((enum sim_side) !side) < due && wires_links_of(migration) < 2)
-		sim_violation("the %s is told that it is over, and %u of %u messages sent before that have not come",
+		sim_violation("messages: the %s is told that it is over, and %u of %u messages sent before that have not come",
 			      side == SIM_SOURCE ? "source" : "destination", due - talks[!side].heard, due);
 }

@@ -117,10 +117,13 @@ uint64_t wires_mute_for(enum sim_side side)
 
 	for (uint32_t i = 0; i < n_wires; i++) {
 		struct end *e = &wires[i].end[side];
+		uint64_t until = FIBER_FOREVER;
 		if (!wires[i].link || wires[i].stray || !e->wrote || !e->fd || !wires[i].end[!side].fd ||
 		    !wire_open_at(&wires[i], side) || !wire_open_at(&wires[i], !side) || e->parted || e->offset ||
-		    pipe_out(e)->queued >= wire_habits_now.window || pipe_in(e)->reset_at != FIBER_FOREVER)
+		    pipe_in(e)->reset_at != FIBER_FOREVER)
 			continue;
+		if (!pipe_has_room(pipe_out(e), &until))
+			e->said_at = sim_now; /* it cannot */
 		if (sim_now - e->said_at > longest)
 			longest = sim_now - e->said_at;
 	}
@@ -191,6 +194,7 @@ void wire_silence(struct wire *w, enum sim_side from)
 		if (from != SIM_WORLD && from != (enum sim_side)i)
 			continue;
 		w->pipe[i].silent = true;
+		w->pipe[i].full = sim_one_in(2);
 		for (struct seg *s = w->pipe[i].first; s; s = s->next)
 			if (s->ready_at > sim_now)
 				s->ready_at = FIBER_FOREVER;
@@ -200,7 +204,10 @@ void wire_silence(struct wire *w, enum sim_side from)
 
 void wire_stall(struct wire *w, uint64_t until)
 {
-	w->pipe[0].stalled_until = w->pipe[1].stalled_until = until;
+	for (int i = 0; i < 2; i++) {
+		w->pipe[i].stalled_until = until;
+		w->pipe[i].full = sim_one_in(2);
+	}
 }
 
 void wire_harm(struct wire *w, enum sim_side from, enum wire_harm harm)

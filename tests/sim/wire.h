@@ -52,6 +52,8 @@ void wire_stall(struct wire *w, uint64_t until);
 bool wire_is_stray(const struct wire *w);
 /* The next frame or batch that `from` sends on it. */
 void wire_harm(struct wire *w, enum sim_side from, enum wire_harm harm);
+/* Another source comes, offers its guest, and is gone. */
+void wire_visit(uint32_t migration);
 /* The greeting of the next link, or of the next stream. */
 void wire_harm_greeting(bool link, enum wire_harm harm);
 /* A connection that greets and does not belong here. Returns whether it may be taken for a source at first, as none is there. */

@@ -35,6 +35,7 @@ static bool missed;
 static struct {
 	bool served; /* the destination's listener has a later session now */
 	uint64_t alone_since;
+	uint32_t visits; /* of other sources, to come */
 } watch;
 
 /* ---------------------------------------------------------------- what others ask */
@@ -125,7 +126,9 @@ static void choose_habits(void)
 	h->param[SLUICE_BANDWIDTH] = sim_one_in(10) ? sim_spread(sim_one_in(2) ? 1 << 20 : 64 << 20, 1 << 30) : 0;
 	h->param[SLUICE_DOWNTIME_LIMIT_MS] = sim_spread(1, 400);
 	h->param[SLUICE_TIMEOUT_MS] = sim_one_in(10) ? sim_spread(10, 5000) : 0;
-	h->param[SLUICE_COMPRESS] = sim_one_in(8) ? SLUICE_COMPRESS_LZ4 : SLUICE_COMPRESS_NONE;
+	h->param[SLUICE_COMPRESS] = !sim_one_in(5)  ? SLUICE_COMPRESS_NONE
+				    : sim_one_in(3) ? SLUICE_COMPRESS_AUTO
+						    : SLUICE_COMPRESS_LZ4;
 	h->param[SLUICE_TRACKER] = guest.marks_only ? SLUICE_TRACKER_MARKS : SLUICE_TRACKER_AUTO;
 	for (int side = 0; side < 2; side++) {
 		h->dead_peer_ms[side] = sim_spread(500, 3000);
@@ -266,11 +269,26 @@ static void serve_again(void)
 {
 	struct embedder *d = &embedders[SIM_DESTINATION];
 
-	if (!d->up && !d->crashed && d->migration && !watch.served && embedders[SIM_SOURCE].up && sim_one_in(8)) {
+	bool ours = d->migration == embedders[SIM_SOURCE].migration; /* for another source: as often as it takes */
+
+	if (!d->up && !d->crashed && d->migration && !(ours && watch.served) && embedders[SIM_SOURCE].up && sim_one_in(8)) {
 		sim_trace("destination: waits for the next guest");
-		watch.served = d->migration == embedders[SIM_SOURCE].migration; /* for another source: as often as it takes */
+		watch.served |= ours;
 		embedder_start(SIM_DESTINATION);
 	}
+}
+
+/* Who comes back late may find that others were here meanwhile: what is remembered of him must outlast them. */
+static void others_come(void)
+{
+	const struct embedder *s = &embedders[SIM_SOURCE], *d = &embedders[SIM_DESTINATION];
+	uint64_t apart_ns;
+	bool late = s->up && !wires_link_of(SIM_SOURCE, &apart_ns) && d->knows & 1u << s->migration;
+
+	if (!late || !watch.visits || d->phase != SLUICE_INCOMING || d->migration || !d->session || !sim_one_in(4))
+		return;
+	watch.visits--;
+	wire_visit(promises_begin());
 }
 
 static void check_end(void)
@@ -301,6 +319,7 @@ static void attempt(void)
 {
 	faults_last_until(sim_now);
 	memset(&watch, 0, sizeof watch);
+	watch.visits = sim_one_in(2) ? 0 : 1 + (uint32_t)sim_below(4);
 	operator_reset();
 	outcome_reset();
 	embedder_start(SIM_DESTINATION);
@@ -309,6 +328,7 @@ static void attempt(void)
 		fiber_sleep(10 * SIM_MS);
 		check_progress();
 		serve_again();
+		others_come();
 		end_the_lonely();
 		operator_looks();
 	} while (faults_pending() || embedders[SIM_SOURCE].up || embedders[SIM_DESTINATION].up);
