@@ -350,7 +350,7 @@ static int end_connect(const struct dial *dial, struct conn **ret_conn)
 	sim_trace("wire %u: source dials: %s %u", w->id, w->link ? "link" : "stream", dial->greeting->stream);
 	push_greeting(e, dial->greeting);
 	/* Connections that were given up may still come to be, after the one that took their place. */
-	const struct greeting *old = link && dial->greeting->dial > 1 && sim_one_in(4) ? old_greeting() : NULL;
+	const struct greeting *old = link && dial->greeting->dial > 1 && sim_one_in(2) ? old_greeting() : NULL;
 	if (old && old->dial > 1)
 		(void)come(*old, true, sim_now + sim_below(8 * wire_habits_now.latency_ns));
 	*ret_conn = &e->conn;

@@ -176,7 +176,7 @@ static void on_throttle(void *opaque, uint32_t percent)
 	(void)opaque;
 	sim_trace("source: the guest is slowed down by %u %%", percent);
 	if (percent > embedder_habits.param[SLUICE_THROTTLE_MAX])
-		sim_violation("the guest is slowed down by %u %%, and %lu are allowed", percent,
+		sim_violation("Law 9: the guest is slowed down by %u %%, and %lu are allowed", percent,
 			      embedder_habits.param[SLUICE_THROTTLE_MAX]);
 	guest.throttle = percent;
 }
