@@ -2,10 +2,8 @@
 /* The process guest: threads that write memory at a given pace, drivers of its disk, and a heartbeat.
  *
  * Thread i owns the pages of the working set whose number is i modulo the number of threads, so no page has two
- * writers and its count needs no atomics. One futex word says whether the guest runs; sleeping threads wait on it
- * with their pace's timeout, so a pause wakes them at once. The word carries a number that grows with every pause:
- * a thread that slept through a resume and the next pause still parks for each of them. A driver sleeps on its queue's bell, which
- * rings for every change of the word too.
+ * writers and its count needs no atomics. One futex word says whether the guest runs, so a pause wakes all threads at once. It carries a number
+ * that grows with every pause: a thread that slept through a resume and the next pause still parks for each of them.
  */
 #include <assert.h>
 #include <errno.h>
@@ -14,58 +12,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "perf/counts.h"
-#include "perf/guest_kind.h"
 #include "perf/os.h"
-#include "perf/throttle.h"
+#include "perf/process.h"
 
-enum { STOPPED, RUNNING, QUITTING, MODES = 4 }; /* low bits of the word */
-
-#define TICK_NS OS_MS            /* of the heartbeat, and of pacing */
-#define CATCH_UP_NS (50 * OS_MS) /* a thread that was held up longer does not make up for the rest */
 #define VCPUS_VERSION 1
 #define COUNTS_VERSION 1
-
-struct vcpu {
-	struct process *process;
-	pthread_t thread;
-	uint32_t id;
-	struct pattern pattern;
-	struct pattern_state state; /* the thread's; anyone's while the guest stands still */
-	_Atomic uint64_t written;   /* likewise, but readable at any time */
-} __attribute__((aligned(64)));
-
-/* A thread that is the driver of one of the disk's queues. */
-struct driving {
-	struct process *process;
-	pthread_t thread;
-	uint32_t queue;
-};
-
-struct process {
-	struct guest base;
-	/* set once */
-	uint32_t threads; /* the heartbeat, drivers and vCPUs, started in this order */
-	uint32_t drivers;
-	struct driving driving[AREA_QUEUES];
-	struct counts counts; /* pages by their owners */
-
-	/* by whoever pauses or resumes, while all stand still; the word publishes it */
-	struct sluice *marked;
-	void (*beaten)(void *opaque, uint64_t ns);
-	void *beaten_opaque;
-	void (*parked)(void *opaque);
-	void *parked_opaque;
-
-	_Atomic uint32_t word;    /* a mode and a number; store-release by resume, pairs with load-acquire by threads */
-	_Atomic uint32_t running; /* threads not parked; the last decrement (acq_rel) sees all their writes */
-
-	/* heartbeat thread writes, anyone reads */
-	_Atomic uint64_t beats, last_beat_ns, gap_ns;
-	pthread_t heartbeat;
-
-	struct vcpu vcpu[];
-};
 
 /* The vcpus section. Both ends are little-endian: sluice runs on x86-64 and arm64. */
 struct wire_vcpus {
@@ -77,60 +28,18 @@ struct wire_vcpus {
 };
 _Static_assert(sizeof(struct wire_vcpus) == 24 && sizeof(struct wire_vcpu) == 24, "no holes");
 
-static struct process *process_of(const struct guest *guest)
-{
-	return (struct process *)guest;
-}
-
 /* ---------------------------------------------------------------- standing still */
-
-static uint32_t load_word(struct process *process)
-{
-	return atomic_load_explicit(&process->word, memory_order_acquire);
-}
-
-/* Stand still until the guest runs. *parked_for: the word this thread last parked for. false: quit. */
-static bool stand_still(struct process *process, uint32_t *parked_for)
-{
-	uint32_t word;
-
-	while ((word = load_word(process)) % MODES != RUNNING) {
-		if (word % MODES == QUITTING)
-			return false;
-		if (word != *parked_for) {
-			void (*parked)(void *) = process->parked;
-			void *opaque = process->parked_opaque;
-
-			*parked_for = word;
-			if (atomic_fetch_sub_explicit(&process->running, 1, memory_order_acq_rel) == 1) {
-				guest_end_run(&process->base);
-				parked(opaque);
-			}
-			continue;
-		}
-		os_futex_wait(&process->word, word, OS_FOREVER);
-	}
-	return true;
-}
-
-/* The word has changed. */
-static void wake_all(struct process *process)
-{
-	os_futex_wake_all(&process->word);
-	if (process->base.disk)
-		disk_wake(process->base.disk);
-}
 
 static void process_pause(struct guest *guest, void (*parked)(void *opaque), void *opaque)
 {
 	struct process *process = process_of(guest);
-	uint32_t word = load_word(process);
+	uint32_t word = process_word(process);
 
-	assert(word % MODES == RUNNING);
+	assert(word % PROCESS_MODES == PROCESS_RUNNING);
 	process->parked = parked;
 	process->parked_opaque = opaque;
-	atomic_store_explicit(&process->word, word + MODES - RUNNING + STOPPED, memory_order_release);
-	wake_all(process);
+	atomic_store_explicit(&process->word, word + PROCESS_MODES - PROCESS_RUNNING + PROCESS_STOPPED, memory_order_release);
+	process_wake(process);
 }
 
 static void note_parked(void *opaque)
@@ -146,7 +55,7 @@ static void process_park(struct guest *guest)
 	struct process *process = process_of(guest);
 	_Atomic uint32_t flag = 0;
 
-	if (load_word(process) % MODES != RUNNING)
+	if (process_word(process) % PROCESS_MODES != PROCESS_RUNNING)
 		return;
 	process_pause(&process->base, note_parked, &flag);
 	while (!atomic_load(&flag))
@@ -156,226 +65,18 @@ static void process_park(struct guest *guest)
 static void process_resume(struct guest *guest, void (*beaten)(void *opaque, uint64_t ns), void *opaque)
 {
 	struct process *process = process_of(guest);
-	uint32_t word = load_word(process);
+	uint32_t word = process_word(process);
 
-	assert(word % MODES == STOPPED && !atomic_load(&process->running));
+	assert(word % PROCESS_MODES == PROCESS_STOPPED && !atomic_load(&process->running));
 	process->beaten = beaten;
 	process->beaten_opaque = opaque;
 	guest_begin_run(guest);
 	atomic_store(&process->running, process->threads);
-	atomic_store_explicit(&process->word, word - STOPPED + RUNNING, memory_order_release);
+	atomic_store_explicit(&process->word, word - PROCESS_STOPPED + PROCESS_RUNNING, memory_order_release);
 	os_futex_wake_all(&process->word);
 }
 
-/* ---------------------------------------------------------------- threads */
-
-static void beat(struct process *process, uint64_t now)
-{
-	uint64_t last = atomic_load_explicit(&process->last_beat_ns, memory_order_relaxed);
-
-	if (last && now - last > atomic_load_explicit(&process->gap_ns, memory_order_relaxed))
-		atomic_store_explicit(&process->gap_ns, now - last, memory_order_relaxed);
-	atomic_store_explicit(&process->last_beat_ns, now, memory_order_relaxed);
-	atomic_fetch_add_explicit(&process->beats, 1, memory_order_relaxed);
-}
-
-static void *heartbeat_body(void *arg)
-{
-	struct process *process = arg;
-	uint32_t parked_for = STOPPED;
-	uint64_t now, next;
-
-	while (stand_still(process, &parked_for)) {
-		uint32_t word = load_word(process);
-
-		if (word % MODES != RUNNING)
-			continue;
-		next = now = os_now_ns();
-		beat(process, now);
-		if (process->beaten)
-			process->beaten(process->beaten_opaque, now);
-		while (load_word(process) == word) {
-			now = os_now_ns();
-			if (now < next) {
-				os_futex_wait(&process->word, word, next);
-				continue;
-			}
-			beat(process, now);
-			next += TICK_NS;
-			if (next <= now)
-				next = now + TICK_NS;
-		}
-	}
-	return NULL;
-}
-
-static void write_page(struct vcpu *vcpu)
-{
-	struct process *process = vcpu->process;
-	uint64_t page = pattern_next(&vcpu->pattern, &vcpu->state) * process->base.settings.vcpus + vcpu->id;
-	uint32_t count = process->counts.count[page] + 1;
-
-	content_write(&process->base.settings.content, page, count, memory_page(&process->base.memory, page));
-	if (process->marked)
-		memory_mark(&process->base.memory, process->marked, page, 1);
-	counts_set(&process->counts, page, count);
-	atomic_store_explicit(&vcpu->written, atomic_load_explicit(&vcpu->written, memory_order_relaxed) + 1,
-			      memory_order_relaxed);
-}
-
-static uint32_t throttle_of(struct process *process)
-{
-	return atomic_load_explicit(&process->base.throttle, memory_order_relaxed);
-}
-
-/* Whether a throttled guest's writers stand still now. */
-static bool held_off(struct process *process)
-{
-	uint32_t percent = throttle_of(process);
-
-	return percent && throttle_until(percent, os_now_ns());
-}
-
-/* Write at the thread's share of the dirty rate until the word changes. Time in which it is held off is not made up for. */
-static void run_paced(struct vcpu *vcpu, uint32_t word)
-{
-	struct process *process = vcpu->process;
-	double pages_per_ns = (double)process->base.settings.dirty_rate / process->base.settings.vcpus / SLUICE_PAGE_SIZE / 1e9;
-	uint64_t began = os_now_ns(), seen = began, done = 0, most = (uint64_t)(pages_per_ns * CATCH_UP_NS) + 1;
-
-	while (load_word(process) == word) {
-		uint32_t percent = throttle_of(process);
-		uint64_t now = os_now_ns(), held_until = throttle_until(percent, now), due, next;
-
-		began += throttle_stood_ns(percent, seen, now);
-		seen = now;
-		if (held_until) {
-			os_futex_wait(&process->word, word, held_until);
-			continue;
-		}
-
-		if (pages_per_ns <= 0) {
-			os_futex_wait(&process->word, word, OS_FOREVER);
-			continue;
-		}
-		due = (uint64_t)((double)(now - began) * pages_per_ns) - done;
-		if (due > most) {
-			began = now - (uint64_t)((double)most / pages_per_ns);
-			done = 0;
-			due = most;
-		}
-		if (!due) {
-			next = began + (uint64_t)((double)(done + 1) / pages_per_ns);
-			os_futex_wait(&process->word, word, next > now + TICK_NS ? next : now + TICK_NS);
-			continue;
-		}
-		for (; due && atomic_load_explicit(&process->word, memory_order_relaxed) == word && !held_off(process);
-		     due--, done++)
-			write_page(vcpu);
-	}
-}
-
-static void *vcpu_body(void *arg)
-{
-	struct vcpu *vcpu = arg;
-	uint32_t parked_for = STOPPED, word;
-
-	while (stand_still(vcpu->process, &parked_for)) {
-		word = load_word(vcpu->process);
-		if (word % MODES == RUNNING)
-			run_paced(vcpu, word);
-	}
-	return NULL;
-}
-
-/* Keep a queue busy until the word changes. */
-static void drive(struct driving *driving, uint32_t word)
-{
-	struct process *process = driving->process;
-	struct disk *disk = process->base.disk;
-
-	for (;;) {
-		uint32_t bell = disk_bell(disk, driving->queue);
-
-		if (load_word(process) != word)
-			return;
-		if (!disk_step(disk, driving->queue, process->marked))
-			disk_wait(disk, driving->queue, bell);
-	}
-}
-
-static void *driving_body(void *arg)
-{
-	struct driving *driving = arg;
-	uint32_t parked_for = STOPPED, word;
-
-	while (stand_still(driving->process, &parked_for)) {
-		word = load_word(driving->process);
-		if (word % MODES == RUNNING)
-			drive(driving, word);
-	}
-	return NULL;
-}
-
 /* ---------------------------------------------------------------- making one */
-
-static int start_drivers(struct process *process)
-{
-	uint32_t queues = process->base.disk ? disk_queues(process->base.disk) : 0;
-
-	for (uint32_t q = 0; q < queues; q++) {
-		struct driving *driving = &process->driving[q];
-		char name[16] = "driver";
-		int error;
-
-		driving->process = process;
-		driving->queue = q;
-		name[6] = (char)('0' + q);
-		error = os_thread_start(&driving->thread, name, driving_body, driving);
-		if (error)
-			return error;
-		process->drivers++;
-		process->threads++;
-	}
-	return 0;
-}
-
-static int start_threads(struct process *process)
-{
-	int error = os_thread_start(&process->heartbeat, "heartbeat", heartbeat_body, process);
-
-	if (error)
-		return error;
-	process->threads = 1;
-	error = start_drivers(process);
-	if (error)
-		return error;
-	for (uint32_t i = 0; i < process->base.settings.vcpus; i++) {
-		char name[16] = "vcpu";
-
-		name[4] = (char)('0' + i / 100);
-		name[5] = (char)('0' + i / 10 % 10);
-		name[6] = (char)('0' + i % 10);
-		error = os_thread_start(&process->vcpu[i].thread, name, vcpu_body, &process->vcpu[i]);
-		if (error)
-			return error;
-		process->threads++;
-	}
-	return 0;
-}
-
-static void stop_threads(struct process *process)
-{
-	atomic_store_explicit(&process->word, QUITTING, memory_order_release);
-	wake_all(process);
-	for (uint32_t i = 0; i + 1 + process->drivers < process->threads; i++)
-		pthread_join(process->vcpu[i].thread, NULL);
-	for (uint32_t q = 0; q < process->drivers; q++)
-		pthread_join(process->driving[q].thread, NULL);
-	if (process->threads)
-		pthread_join(process->heartbeat, NULL);
-	process->threads = 0;
-}
 
 static const struct guest_kind process_kind;
 
@@ -405,14 +106,14 @@ int process_create(const struct guest_settings *settings, const struct memory *m
 	}
 	process->base.memory = *memory;
 	process->base.disk = disk;
-	result = start_threads(process);
+	result = process_start_threads(process);
 	if (result)
 		goto stop;
 	*ret_guest = &process->base;
 	return 0;
 
 stop:
-	stop_threads(process);
+	process_stop_threads(process);
 	counts_fini(&process->counts);
 free_process:
 	free(process);
@@ -427,7 +128,7 @@ static void process_destroy(struct guest *guest)
 	struct process *process = process_of(guest);
 
 	assert(!atomic_load(&process->running));
-	stop_threads(process);
+	process_stop_threads(process);
 	counts_fini(&process->counts);
 	free(process);
 }
@@ -452,7 +153,7 @@ static void process_look(const struct guest *guest, struct guest_view *ret)
 	ret->beats = atomic_load_explicit(&process->beats, memory_order_relaxed);
 	ret->last_beat_ns = atomic_load_explicit(&process->last_beat_ns, memory_order_relaxed);
 	ret->gap_ns = atomic_load_explicit(&process->gap_ns, memory_order_relaxed);
-	ret->running = atomic_load_explicit(&process->word, memory_order_relaxed) % MODES == RUNNING;
+	ret->running = atomic_load_explicit(&process->word, memory_order_relaxed) % PROCESS_MODES == PROCESS_RUNNING;
 }
 
 static void process_reset_gap(struct guest *guest)
