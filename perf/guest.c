@@ -18,9 +18,10 @@ int guest_create(const struct guest_settings *settings, struct memory *memory, s
 	int result = 0;
 
 	if (settings->disk.path[0])
-		result = disk_create(&settings->disk, memory, &disk, error);
+		result = disk_create(&settings->disk, memory, settings->type == GUEST_KVM ? BLOCK_STAMPED : BLOCK_FILLED, &disk,
+				     error);
 	if (!result && settings->type == GUEST_KVM)
-		result = machine_create(settings, memory, ret_guest, error);
+		result = machine_create(settings, memory, disk, ret_guest, error);
 	else if (!result)
 		result = process_create(settings, memory, disk, ret_guest, error);
 	if (result) {
@@ -137,6 +138,18 @@ struct disk *guest_disk(const struct guest *guest)
 	return guest->disk;
 }
 
+int guest_boot_disk(struct guest *guest)
+{
+	int error;
+
+	if (!guest->disk || disk_is_here(guest->disk))
+		return 0;
+	error = disk_acquire(guest->disk, true);
+	if (!error && guest->kind->boot_drivers)
+		error = guest->kind->boot_drivers(guest);
+	return error;
+}
+
 void guest_resume(struct guest *guest, void (*beaten)(void *opaque, uint64_t ns), void *opaque)
 {
 	if (guest->disk)
@@ -208,7 +221,7 @@ int guest_save(const struct guest *guest, struct guest_state *ret_state)
 		disk_save(guest->disk, &ret_state->section[ret_state->n++]);
 	return error;
 }
-_Static_assert(SETTINGS_MAX_KVM_VCPUS + 3 <= GUEST_SECTIONS, "a disk's section fits too");
+_Static_assert(SETTINGS_MAX_KVM_VCPUS + AREA_QUEUES + 3 <= GUEST_SECTIONS, "a disk's section fits too");
 
 void guest_free_state(struct guest_state *state)
 {

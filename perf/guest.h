@@ -36,7 +36,7 @@ struct guest_view {
 };
 
 #define GUEST_SLOTS 2u
-#define GUEST_VCPUS 32u
+#define GUEST_VCPUS 36u
 
 /* What sluice_set_kvm() wants to know; `is` points into the rest. */
 struct guest_kvm {
@@ -108,6 +108,9 @@ void guest_forget_runs(struct guest *guest);
 const struct guest_settings *guest_settings_of(const struct guest *guest);
 const struct memory *guest_memory(const struct guest *guest);
 struct disk *guest_disk(const struct guest *guest); /* NULL: it has none */
+/* Take the disk, if there is one, where this end does not have it: another may have changed it, so the guest's drivers begin anew. The guest
+ * must stand still. As disk_acquire(). */
+int guest_boot_disk(struct guest *guest);
 
 /* Verification. The guest must stand still since guest_park() or guest_check(). */
 

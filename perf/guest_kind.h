@@ -14,6 +14,8 @@ struct guest_kind {
 	bool (*fill_page)(struct guest *guest, uint64_t page);
 	/* Once all pages are: what it fills itself. Stands still before and after. -ECANCELED when *cancel was set. */
 	int (*fill)(struct guest *guest, _Atomic bool *cancel);
+	/* The disk's drivers begin anew, as when it boots. 0 or negative errno. */
+	int (*boot_drivers)(struct guest *guest);
 	void (*resume)(struct guest *guest, void (*beaten)(void *opaque, uint64_t ns), void *opaque);
 	void (*pause)(struct guest *guest, void (*parked)(void *opaque), void *opaque);
 	void (*park)(struct guest *guest);
@@ -59,7 +61,7 @@ void guest_end_run(struct guest *guest);
 /* Makers, by enum guest_type. `memory` and `disk` (NULL: none) are not taken: guest_create() does that. */
 int process_create(const struct guest_settings *settings, const struct memory *memory, struct disk *disk,
 		   struct guest **ret_guest, char error[SETTINGS_ERROR]);
-int machine_create(const struct guest_settings *settings, const struct memory *memory, struct guest **ret_guest,
-		   char error[SETTINGS_ERROR]);
+int machine_create(const struct guest_settings *settings, const struct memory *memory, struct disk *disk,
+		   struct guest **ret_guest, char error[SETTINGS_ERROR]);
 
 #endif

@@ -86,9 +86,7 @@ static int check_disk(const struct guest_settings *settings, char error[SETTINGS
 
 	if (!disk->path[0])
 		return 0;
-	if (settings->type == GUEST_KVM)
-		snprintf(error, SETTINGS_ERROR, "--disk needs --guest process: a KVM guest has no driver for it in this version");
-	else if (disk->depth < 1 || disk->depth > AREA_MAX_DEPTH)
+	if (disk->depth < 1 || disk->depth > AREA_MAX_DEPTH)
 		snprintf(error, SETTINGS_ERROR, "--io-depth %" PRIu32 " is out of range: 1 to %u", disk->depth, AREA_MAX_DEPTH);
 	else if (!fault_is_valid(&disk->fault))
 		snprintf(error, SETTINGS_ERROR, "--io-fault is out of range");

@@ -109,14 +109,14 @@ fail:
 /* After a migration that completed it is the destination's, until that has verified it. EXIT_COMPLETED, or with one line said. */
 static enum exit_status take_disk(struct source *source)
 {
-	struct disk *disk = guest_disk(source->migration.guest);
+	struct guest *guest = source->migration.guest;
 	struct loop *loop = source->migration.loop;
 	uint64_t until = os_now_ns() + DISK_NS;
-	int error = disk ? disk_acquire(disk, true) : 0;
+	int error = guest_boot_disk(guest);
 
 	while (error == -EBUSY && os_now_ns() < until && !loop->stops) {
 		loop_wait(loop, os_now_ns() + LOOK_NS);
-		error = disk_acquire(disk, true);
+		error = guest_boot_disk(guest);
 	}
 	if (!error)
 		return EXIT_COMPLETED;

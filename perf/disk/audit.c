@@ -31,10 +31,10 @@ static bool is_being_written(const struct driver *driver, uint32_t block)
 
 static void check_block(struct driver *driver, uint32_t block, const void *found, struct disk_verdict *verdict)
 {
-	struct content content = driver_content(driver->record->run);
 	uint32_t version = driver->record->version[block];
 
-	if (is_being_written(driver, block) && content_matches(&content, driver_block(driver->queue, block), version + 1, found))
+	if (is_being_written(driver, block) &&
+	    block_matches(driver->kind, driver->record->run, driver_block(driver->queue, block), version + 1, found))
 		return;
 	if (!version) /* never written: whatever was there */
 		return;
@@ -58,6 +58,24 @@ static int check_file(struct driver *driver, int fd, struct disk_verdict *verdic
 	}
 	free(piece);
 	return error;
+}
+
+/* What the guest says is wrong. A machine's driver cannot write sentences. */
+static void tell_first(const struct driver *driver, char text[CONTENT_TEXT])
+{
+	const struct driver_record *record = driver->record;
+	uint32_t at = record->wrong_at;
+
+	if (record->wrong_what == RECORD_WRONG_BLOCK)
+		snprintf(text, CONTENT_TEXT, "disk read: block %" PRIu64 " is not what the guest wrote, it says",
+			 driver_block(driver->queue, at));
+	else if (record->wrong_what == RECORD_WRONG_SLOT)
+		snprintf(text, CONTENT_TEXT, "disk: queue %" PRIu32 "'s slot %" PRIu32 " is done, and was not outstanding",
+			 driver->queue, at);
+	else if (record->wrong_what == RECORD_WRONG_REFUSED)
+		snprintf(text, CONTENT_TEXT, "disk: the device calls the request in slot %" PRIu32 " invalid", at);
+	else
+		snprintf(text, CONTENT_TEXT, "%.*s", CONTENT_TEXT - 1, record->first);
 }
 
 static void note(struct disk_verdict *verdict, const char *text)
@@ -113,7 +131,7 @@ int disk_verify(struct disk *disk, struct disk_verdict *ret)
 		ret->kept_blocks += driver_check_kept(driver);
 		error = check_file(driver, disk->image.fd, ret);
 		if (driver->record->counts.wrong && !ret->wrong)
-			snprintf(ret->first, CONTENT_TEXT, "%.*s", CONTENT_TEXT - 1, driver->record->first);
+			tell_first(driver, ret->first);
 		ret->wrong += driver->record->counts.wrong;
 	}
 	if (!error)

@@ -91,6 +91,11 @@ void device_arm(struct device *device)
 	atomic_store(&device->armed, true);
 }
 
+void device_burst(struct device *device)
+{
+	atomic_store(&device->burst, (uint32_t)device->fault.value);
+}
+
 void device_mark_for(struct device *device, struct sluice *session)
 {
 	pthread_mutex_lock(&device->mark_lock);

@@ -177,7 +177,15 @@ static bool something_waits(const struct device *device)
 
 static bool has_room(struct device *device, uint32_t in_flight)
 {
-	return in_flight < atomic_load(&device->depth);
+	uint32_t depth = atomic_load(&device->depth);
+
+	return in_flight < depth || (depth && atomic_load(&device->burst) && in_flight < AREA_MAX_DEPTH);
+}
+
+static void count_burst(struct device *device)
+{
+	if (atomic_load(&device->burst))
+		atomic_fetch_sub(&device->burst, 1);
 }
 
 /* Whoever sets the depth to 0 and then finds nothing in flight must be right: so a place in flight is taken before it is looked, once
@@ -192,6 +200,7 @@ static void pick(struct device *device)
 			atomic_fetch_sub(&device->in_flight, 1);
 			return;
 		}
+		count_burst(device);
 	}
 }
 

@@ -60,6 +60,7 @@ struct device {
 
 	/* anyone writes, the thread reads */
 	_Atomic bool quit, armed; /* armed: one request is to hang */
+	_Atomic uint32_t burst;   /* so many are taken yet, whatever the depth, unless it is 0; the thread writes too */
 	_Atomic uint32_t depth;
 
 	pthread_mutex_t mark_lock; /* held while completions are marked */
@@ -97,6 +98,8 @@ int device_try(struct device *device);
 void device_kick(struct device *device);
 /* Have the next request hang, where --io-fault says so. Any thread. */
 void device_arm(struct device *device);
+/* Take as many as --io-fault says at once, as if they had come just before the depth was lowered. To be followed by that. Any thread. */
+void device_burst(struct device *device);
 /* Whose session hears of writes into guest memory, NULL: none. Waits for marks that are being made. */
 void device_mark_for(struct device *device, struct sluice *session);
 

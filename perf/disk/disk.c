@@ -22,7 +22,7 @@
 
 /* ---------------------------------------------------------------- making one */
 
-int disk_create(const struct disk_settings *settings, const struct memory *memory, struct disk **ret_disk,
+int disk_create(const struct disk_settings *settings, const struct memory *memory, enum block_kind kind, struct disk **ret_disk,
 		char error[IMAGE_ERROR])
 {
 	struct disk *disk = calloc(1, sizeof(*disk));
@@ -49,7 +49,7 @@ int disk_create(const struct disk_settings *settings, const struct memory *memor
 	}
 	pthread_mutex_init(&disk->gaps.lock, NULL);
 	for (uint32_t q = 0; q < disk_queues(disk); q++)
-		driver_init(&disk->driver[q], &disk->memory, settings, q, &disk->gaps, &disk->quiet);
+		driver_init(&disk->driver[q], &disk->memory, settings, q, kind, &disk->gaps);
 	*ret_disk = disk;
 	return 0;
 }
@@ -90,6 +90,11 @@ static int begin_anew(struct disk *disk)
 	return 0;
 }
 
+bool disk_is_here(const struct disk *disk)
+{
+	return disk->device.started;
+}
+
 int disk_acquire(struct disk *disk, bool anew)
 {
 	int error;
@@ -114,13 +119,31 @@ int disk_release(struct disk *disk)
 
 /* ---------------------------------------------------------------- coming to rest */
 
+/* How many the guest is to keep outstanding. One that is calm has one in each queue. */
+static void set_wants(struct disk *disk, bool any)
+{
+	for (uint32_t q = 0; q < disk_queues(disk); q++) {
+		struct driver *driver = &disk->driver[q];
+
+		atomic_store(&driver->wants, any ? atomic_load(&disk->calm) ? 1 : driver->depth : 0);
+	}
+}
+
 void disk_set_depth(struct disk *disk, uint32_t requests)
 {
-	device_set_depth(&disk->device, requests < disk->settings.depth ? requests : disk->settings.depth);
+	bool lowered = requests < disk->settings.depth;
+
+	if (lowered && atomic_exchange(&disk->calm, false)) {
+		device_burst(&disk->device);
+		set_wants(disk, true);
+	}
+	device_set_depth(&disk->device, lowered ? requests : disk->settings.depth);
 }
 
 void disk_kick(struct disk *disk)
 {
+	if (disk->settings.fault.kind == FAULT_BURST) /* it may have come */
+		disk_wake(disk);
 	device_kick(&disk->device);
 }
 
@@ -145,6 +168,11 @@ void disk_wait(struct disk *disk, uint32_t queue, uint32_t bell)
 {
 	if (driver_rest(&disk->driver[queue]))
 		device_kick(&disk->device);
+	disk_sleep(disk, queue, bell);
+}
+
+void disk_sleep(struct disk *disk, uint32_t queue, uint32_t bell)
+{
 	os_futex_wait(&disk->device.queue[queue].bell, bell, OS_FOREVER);
 }
 
@@ -156,11 +184,33 @@ void disk_wake(struct disk *disk)
 	}
 }
 
+uint64_t disk_queue_page(const struct disk *disk, uint32_t queue)
+{
+	return disk->driver[queue].page;
+}
+
+int disk_doorbell(const struct disk *disk)
+{
+	return disk->device.kick_fd;
+}
+
+void disk_seen(struct disk *disk, uint32_t queue)
+{
+	driver_note_gap(&disk->driver[queue]);
+}
+
+uint32_t disk_wants(struct disk *disk, uint32_t queue)
+{
+	return driver_wants(&disk->driver[queue]);
+}
+
 /* ---------------------------------------------------------------- looking */
 
 void disk_arm(struct disk *disk)
 {
 	device_arm(&disk->device);
+	atomic_store(&disk->calm, disk->settings.fault.kind == FAULT_BURST);
+	set_wants(disk, true);
 }
 
 void disk_mark_for(struct disk *disk, struct sluice *session)
@@ -230,7 +280,7 @@ void disk_add_gap(struct disk *disk, uint64_t ns)
 
 void disk_go_on(struct disk *disk)
 {
-	atomic_store(&disk->quiet, false);
+	set_wants(disk, true);
 	for (uint32_t q = 0; q < disk_queues(disk); q++)
 		atomic_store(&disk->driver[q].rests, false);
 	disk_set_depth(disk, SLUICE_IO_DEPTH_USUAL);
@@ -255,7 +305,7 @@ void disk_settle(struct disk *disk)
 	uint64_t until = os_now_ns() + SETTLE_NS + (fault->kind == FAULT_SLOW ? 2 * fault->value * OS_MS : 0);
 	const struct timespec look = { 0, (long)OS_MS };
 
-	atomic_store(&disk->quiet, true);
+	set_wants(disk, false);
 	disk_wake(disk);
 	while (!is_settled(disk) && os_now_ns() < until)
 		nanosleep(&look, NULL);

@@ -10,6 +10,7 @@
 
 #include "perf/content.h"
 #include "perf/disk/area.h"
+#include "perf/disk/block.h"
 #include "perf/disk/image.h"
 #include "perf/memory.h"
 
@@ -35,8 +36,9 @@ struct disk_verdict {
 	char first[CONTENT_TEXT];
 };
 
-/* Open the file; settings->id says which it must be, 0: it is made if it is not there. `memory` is borrowed. */
-int disk_create(const struct disk_settings *settings, const struct memory *memory, struct disk **ret_disk,
+/* Open the file; settings->id says which it must be, 0: it is made if it is not there. `memory` is borrowed. `kind`: of what the guest's
+ * drivers write. */
+int disk_create(const struct disk_settings *settings, const struct memory *memory, enum block_kind kind, struct disk **ret_disk,
 		char error[IMAGE_ERROR]);
 /* The guest must not use it any more. NULL is allowed. */
 void disk_destroy(struct disk *disk);
@@ -47,6 +49,7 @@ uint64_t disk_id(const struct disk *disk);
 /* Take it; -EBUSY: another process has it. anew: its guest begins anew if another had it in between. Nothing to do where this end has it
  * already. It comes at rest, at depth 0. */
 int disk_acquire(struct disk *disk, bool anew);
+bool disk_is_here(const struct disk *disk);
 /* Let it go: nothing is picked any more, what the kernel has is waited for, and all that is written is on the disk. */
 int disk_release(struct disk *disk);
 
@@ -70,9 +73,17 @@ void disk_wait(struct disk *disk, uint32_t queue, uint32_t bell);
 /* Have all drivers return from disk_wait(). */
 void disk_wake(struct disk *disk);
 
+/* The same for drivers that are not ours to step, but a machine's own code: */
+uint64_t disk_queue_page(const struct disk *disk, uint32_t queue); /* the ring's first; the record follows it */
+int disk_doorbell(const struct disk *disk);             /* an eventfd that a guest rings when it has offered something */
+void disk_seen(struct disk *disk, uint32_t queue);      /* the guest has taken one completion */
+uint32_t disk_wants(struct disk *disk, uint32_t queue); /* how many the guest is to keep outstanding; it will do so */
+/* Sleep until the bell is another, as disk_wait() does. */
+void disk_sleep(struct disk *disk, uint32_t queue, uint32_t bell);
+
 /* ---------------------------------------------------------------- else */
 
-/* Have the next request hang, where --io-fault says so. */
+/* A migration begins: have the next request hang, or the guest be calm until the end is near, where --io-fault says so. */
 void disk_arm(struct disk *disk);
 /* Whose session hears of writes into guest memory, NULL: none. */
 void disk_mark_for(struct disk *disk, struct sluice *session);

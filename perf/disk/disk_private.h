@@ -16,7 +16,7 @@ struct disk {
 	struct device device;
 	struct driver driver[AREA_QUEUES];
 	struct driver_gaps gaps;
-	_Atomic bool quiet; /* drivers offer nothing new */
+	_Atomic bool calm; /* the guest's burst is still to come */
 
 	/* The section. Both ends are little-endian: sluice runs on x86-64 and arm64. */
 	struct disk_wire {

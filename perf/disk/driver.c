@@ -38,13 +38,9 @@ static void *buffer_of(const struct driver *driver, uint32_t slot)
 /* Whether a slot's numbers stay within what they are for. */
 static bool sane(const struct driver_slot *slot)
 {
-	return slot->blocks && slot->blocks <= AREA_REQUEST_BLOCKS && slot->kept <= slot->blocks && slot->op <= RING_WRITE &&
-	       slot->block < AREA_QUEUE_BLOCKS && slot->block + slot->blocks <= AREA_QUEUE_BLOCKS;
-}
-
-struct content driver_content(uint64_t run)
-{
-	return (struct content){ .seed = run, .touched_per_2_32 = 1ull << 32, .fill = FILL_RANDOM };
+	return slot->blocks && slot->blocks <= AREA_REQUEST_BLOCKS && slot->at <= AREA_REQUEST_BLOCKS - slot->blocks &&
+	       slot->kept <= slot->blocks && slot->op <= RING_WRITE && slot->block < AREA_QUEUE_BLOCKS &&
+	       slot->block + slot->blocks <= AREA_QUEUE_BLOCKS;
 }
 
 /* ---------------------------------------------------------------- what is wrong */
@@ -55,30 +51,14 @@ RING_RACY static void note_wrong(struct driver *driver, const char *text)
 		snprintf(driver->record->first, CONTENT_TEXT, "%s", text);
 }
 
-/* content_describe() speaks of pages: "page 7 holds page 9 (its write 3), expected write 4". */
-static void say(char text[CONTENT_TEXT], const char *where, const char *found)
-{
-	int length = snprintf(text, CONTENT_TEXT, "%s: ", where);
-	const char *page;
-
-	while ((page = strstr(found, "page")) && length < (int)CONTENT_TEXT) {
-		length += snprintf(text + length, CONTENT_TEXT - (size_t)length, "%.*sblock", (int)(page - found), found);
-		found = page + strlen("page");
-	}
-	if (length < (int)CONTENT_TEXT)
-		snprintf(text + length, CONTENT_TEXT - (size_t)length, "%s", found);
-}
-
 bool driver_check(struct driver *driver, uint32_t block, uint32_t version, const void *buffer, const char *where)
 {
-	struct content content = driver_content(driver->record->run);
-	uint64_t number = driver_block(driver->queue, block);
-	char found[CONTENT_TEXT], text[CONTENT_TEXT];
+	uint64_t run = driver->record->run, number = driver_block(driver->queue, block);
+	char text[CONTENT_TEXT];
 
-	if (content_matches(&content, number, version, buffer))
+	if (block_matches(driver->kind, run, number, version, buffer))
 		return true;
-	content_describe(&content, number, version, buffer, found);
-	say(text, where, found);
+	block_describe(driver->kind, run, number, version, buffer, where, text);
 	note_wrong(driver, text);
 	return false;
 }
@@ -90,6 +70,7 @@ static void check_kept(struct driver *driver, uint32_t index)
 
 	if (!sane(slot))
 		return;
+	buffer += slot->at * AREA_BLOCK;
 	for (uint32_t i = 0; i < slot->kept; i++) {
 		if (!driver_check(driver, slot->block + i, slot->version[i], buffer + i * AREA_BLOCK, "disk buffer"))
 			return;
@@ -113,8 +94,9 @@ uint64_t driver_check_kept(struct driver *driver)
 
 /* ---------------------------------------------------------------- completions */
 
-static void note_gap(struct driver_gaps *gaps)
+void driver_note_gap(struct driver *driver)
 {
+	struct driver_gaps *gaps = driver->gaps;
 	uint64_t now;
 
 	pthread_mutex_lock(&gaps->lock);
@@ -148,7 +130,7 @@ RING_RACY static void take_completion(struct driver *driver, uint32_t index, int
 	struct driver_slot *slot = &record->slot[index % RING_SLOTS];
 	char text[CONTENT_TEXT];
 
-	note_gap(driver->gaps);
+	driver_note_gap(driver);
 	if (index >= driver->slots || slot->state != SLOT_OUTSTANDING || !sane(slot)) {
 		snprintf(text, sizeof(text), "disk: queue %" PRIu32 "'s slot %" PRIu32 " is done, and was not outstanding",
 			 driver->queue, index);
@@ -210,12 +192,11 @@ RING_RACY static bool choose(struct driver *driver, struct driver_slot *slot)
 RING_RACY static void write_buffer(struct driver *driver, uint32_t index, struct sluice *marked)
 {
 	struct driver_slot *slot = &driver->record->slot[index];
-	struct content content = driver_content(driver->record->run);
 	uint8_t *buffer = buffer_of(driver, index);
 
 	for (uint32_t i = 0; i < slot->blocks; i++)
-		content_write(&content, driver_block(driver->queue, slot->block + i), ++slot->version[i],
-			      buffer + i * AREA_BLOCK);
+		block_write(driver->record->run, driver_block(driver->queue, slot->block + i), ++slot->version[i],
+			    buffer + i * AREA_BLOCK);
 	if (marked)
 		memory_mark(driver->memory, marked, buffer_page(driver, index), slot->blocks);
 }
@@ -253,13 +234,14 @@ RING_RACY static bool offer_one(struct driver *driver, struct sluice *marked)
 	return true;
 }
 
-/* Whether it is to offer nothing. Whoever wants that has to know when it is so, not only asked for. */
-static bool is_quiet(struct driver *driver)
+/* Whoever has it offer nothing has to know when it is so, not only asked for. */
+uint32_t driver_wants(struct driver *driver)
 {
-	if (!atomic_load(driver->quiet))
-		return false;
-	atomic_store(&driver->rests, true);
-	return true;
+	uint32_t wants = atomic_load(&driver->wants);
+
+	if (!wants)
+		atomic_store(&driver->rests, true);
+	return wants;
 }
 
 RING_RACY bool driver_step(struct driver *driver, struct sluice *marked)
@@ -272,7 +254,7 @@ RING_RACY bool driver_step(struct driver *driver, struct sluice *marked)
 	if (ring_reap(driver->ring, &record->reaped, &slot, &status))
 		take_completion(driver, slot, status);
 	else
-		did = !is_quiet(driver) && record->counts.outstanding < driver->depth && offer_one(driver, marked);
+		did = record->counts.outstanding < driver_wants(driver) && offer_one(driver, marked);
 	if (marked) /* all that it writes but buffers; what the device writes, the device marks */
 		memory_mark(driver->memory, marked, driver->page, AREA_QUEUE_PAGES);
 	return did;
@@ -301,7 +283,7 @@ bool driver_rest(struct driver *driver)
 /* ---------------------------------------------------------------- making one */
 
 void driver_init(struct driver *driver, const struct memory *memory, const struct disk_settings *settings, uint32_t queue,
-		 struct driver_gaps *gaps, _Atomic bool *quiet)
+		 enum block_kind kind, struct driver_gaps *gaps)
 {
 	uint64_t first = memory->pages - area_pages(settings->depth), slots_before = 0;
 
@@ -314,9 +296,10 @@ void driver_init(struct driver *driver, const struct memory *memory, const struc
 		.slots = area_slots(settings->depth, queue),
 		.page = first + queue * AREA_QUEUE_PAGES,
 		.buffers_page = first + area_queues(settings->depth) * AREA_QUEUE_PAGES + slots_before * AREA_REQUEST_BLOCKS,
+		.kind = kind,
 		.gaps = gaps,
-		.quiet = quiet,
 	};
+	driver->wants = driver->depth;
 	driver->ring = memory_page(memory, driver->page);
 	driver->record = memory_page(memory, driver->page + sizeof(struct ring) / SLUICE_PAGE_SIZE);
 }
@@ -327,5 +310,9 @@ void driver_reset(struct driver *driver, uint64_t run)
 	memset(driver->record, 0, sizeof(*driver->record));
 	driver->record->run = run;
 	driver->record->rng = content_mix(run + driver->queue);
+	driver->record->buffers = driver->buffers_page * SLUICE_PAGE_SIZE;
+	driver->record->first_block = driver_block(driver->queue, 0);
+	driver->record->slots = driver->slots;
+	driver->record->share = AREA_QUEUE_BLOCKS / driver->slots;
 	driver->offered = false;
 }

@@ -7,34 +7,11 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "perf/content.h"
 #include "perf/disk/area.h"
+#include "perf/disk/block.h"
+#include "perf/disk/record.h"
 #include "perf/histogram.h"
 #include "perf/memory.h"
-
-/* All that a driver knows is in guest memory: it travels as the guest's memory does, and a page of it that arrives stale shows. */
-struct driver_record {
-	uint64_t run; /* of blocks' content: one of an earlier run is never taken for this one's */
-	uint64_t rng;
-	uint32_t reaped; /* position in the ring */
-	uint32_t next;   /* slot whose turn it is */
-	struct driver_counts {
-		uint64_t outstanding;
-		uint64_t reads, writes, blocks; /* done */
-		uint64_t failed;                /* completions with an error; the request is offered again */
-		uint64_t wrong;                 /* completions or buffers that were not what they must be */
-	} counts;
-	char first[CONTENT_TEXT]; /* of what is wrong */
-	struct driver_slot {
-		enum { SLOT_IDLE, SLOT_OUTSTANDING } state;
-		uint32_t op, block, blocks;            /* block: of the queue's own */
-		uint32_t version[AREA_REQUEST_BLOCKS]; /* of what the buffer holds, once it is done */
-		uint32_t kept;                         /* blocks that the buffer holds now; 0: not known */
-		uint32_t reserved;
-	} slot[RING_SLOTS];
-	uint32_t version[AREA_QUEUE_BLOCKS]; /* of each block, by writes that are done; 0: none is */
-};
-_Static_assert(sizeof(struct driver_record) <= AREA_RECORD_PAGES * SLUICE_PAGE_SIZE, "a record fits");
 
 /* Times between two completions, as the guest sees them, whatever the queue. */
 struct driver_gaps {
@@ -52,15 +29,18 @@ struct driver {
 	struct ring *ring;
 	struct driver_record *record;
 	struct driver_gaps *gaps;
-	_Atomic bool *quiet; /* offer nothing new */
-	_Atomic bool rests;  /* it has seen that, and will offer nothing */
-	bool offered;        /* since driver_rest() */
+	enum block_kind kind;
+	_Atomic uint32_t wants; /* so many it is to keep outstanding; anyone writes. 0: offer nothing new */
+	_Atomic bool rests;     /* it has seen that 0, and will offer nothing */
+	bool offered;           /* since driver_rest() */
 };
 
 void driver_init(struct driver *driver, const struct memory *memory, const struct disk_settings *settings, uint32_t queue,
-		 struct driver_gaps *gaps, _Atomic bool *quiet);
+		 enum block_kind kind, struct driver_gaps *gaps);
 /* Begin anew, as a guest that boots does. `run`: of blocks' content. */
 void driver_reset(struct driver *driver, uint64_t run);
+
+/* ---------------------------------------------------------------- the driver of a process guest */
 
 /* Take one completion, or offer one request. False: there is nothing to do before the device has done something. Marks what it writes
  * for `marked` (NULL: for none). */
@@ -68,11 +48,17 @@ bool driver_step(struct driver *driver, struct sluice *marked);
 /* Whether the device is to be kicked: something was offered since this was last asked. */
 bool driver_rest(struct driver *driver);
 
+/* ---------------------------------------------------------------- of any guest */
+
+/* The guest has taken one completion. */
+void driver_note_gap(struct driver *driver);
+/* How many it is to keep outstanding now; whoever asks for it obeys. */
+uint32_t driver_wants(struct driver *driver);
+
 /* While it runs too. Any thread. */
 void driver_look(const struct driver *driver, struct driver_counts *ret);
 
-/* What a block of the file must hold. */
-struct content driver_content(uint64_t run);
+/* Where in the file. */
 static inline uint64_t driver_block(uint32_t queue, uint32_t block)
 {
 	return 1 + (uint64_t)queue * AREA_QUEUE_BLOCKS + block;

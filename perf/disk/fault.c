@@ -6,7 +6,7 @@
 
 #include "perf/disk/fault.h"
 
-const char *const fault_names[] = { "none", "hang", "fail", "slow", NULL };
+const char *const fault_names[] = { "none", "hang", "fail", "slow", "burst", NULL };
 
 bool fault_is_valid(const struct fault *fault)
 {
@@ -14,7 +14,8 @@ bool fault_is_valid(const struct fault *fault)
 	case FAULT_NONE: return !fault->value;
 	case FAULT_HANG: return fault->value <= FAULT_MAX_MS;
 	case FAULT_FAIL: return fault->value >= 2 && fault->value <= FAULT_MAX_EVERY; /* every one: nothing would ever be done */
-	default: return fault->value && fault->value <= FAULT_MAX_MS;
+	case FAULT_SLOW: return fault->value && fault->value <= FAULT_MAX_MS;
+	default: return fault->value && fault->value <= FAULT_MAX_BURST;
 	}
 }
 
@@ -25,7 +26,7 @@ int fault_parse(const char *text, struct fault *ret)
 
 	if (!digits || digits > 9 || colon[1 + digits])
 		return -EINVAL;
-	for (int kind = FAULT_HANG; kind <= FAULT_SLOW; kind++) {
+	for (int kind = FAULT_HANG; fault_names[kind]; kind++) {
 		if (strlen(fault_names[kind]) == length && !strncmp(text, fault_names[kind], length)) {
 			*ret = (struct fault){ (enum fault_kind)kind, strtoull(colon + 1, NULL, 10) };
 			return fault_is_valid(ret) ? 0 : -EINVAL;

@@ -13,6 +13,9 @@
 
 #include <linux/kvm.h>
 
+#include "perf/disk/block.h"
+#include "perf/disk/ring.h"
+#include "perf/kvm/drivers.h"
 #include "perf/kvm/layout.h"
 #include "perf/units.h"
 
@@ -33,7 +36,7 @@ _Static_assert((LAYOUT_GROUP - 1) * LANE_STEP == LAST_STAMP, "the last lane's wo
 #define LCG_ADDEND 1442695040888963407u
 
 extern const uint8_t kvm_code_begin[], kvm_code_end[], kvm_code_boot[], kvm_code_fill[], kvm_code_fill_boot[], kvm_code_seq[],
-	kvm_code_rand[], kvm_code_zipf[], kvm_code_gc[];
+	kvm_code_rand[], kvm_code_zipf[], kvm_code_gc[], kvm_driver_begin[], kvm_driver_end[], kvm_driver[];
 
 static uint64_t round_up(uint64_t value, uint64_t to)
 {
@@ -66,14 +69,15 @@ int layout_init(struct layout *layout, const struct guest_settings *settings, ui
 	layout->vcpus = settings->vcpus;
 	layout->pages = pages;
 	layout->split_page = split_page;
-	layout->tables_page = LAYOUT_CODE_PAGE + 1;
+	layout->disk_page = pages - settings_disk_bytes(settings) / PAGE;
+	layout->tables_page = LAYOUT_DRIVER_PAGE + 1;
 	layout->zipf_page = layout->tables_page + 2 + directories;
 	layout->counts_page = layout->zipf_page + (layout->pattern == PATTERN_ZIPF ? ZIPF_PAGES : 0);
 	layout->data_page = round_up(layout->counts_page + (pages * sizeof(uint32_t) + PAGE - 1) / PAGE, LAYOUT_GROUP);
-	if (layout->data_page < pages && wss > pages - layout->data_page)
-		wss = pages - layout->data_page;
+	if (layout->data_page < layout->disk_page && wss > layout->disk_page - layout->data_page)
+		wss = layout->disk_page - layout->data_page;
 	layout->items = wss / settings->vcpus / LAYOUT_GROUP * LAYOUT_GROUP;
-	if (layout->data_page >= pages || layout->data_page >= split_page || !layout->items) {
+	if (layout->data_page >= layout->disk_page || layout->data_page >= split_page || !layout->items) {
 		snprintf(error, SETTINGS_ERROR,
 			 "-m %s is too small for --guest kvm with %" PRIu32 " vCPUs: of it, %" PRIu64
 			 "K are the guest's own tables; choose a larger one, or a smaller --vcpus",
@@ -101,7 +105,21 @@ static uint64_t code_address(const uint8_t *at)
 void layout_fills(const struct layout *layout, uint32_t vcpu, uint64_t *ret_first, uint64_t *ret_end)
 {
 	*ret_first = layout->data_page + vcpu * layout->items;
-	*ret_end = vcpu + 1 < layout->vcpus ? *ret_first + layout->items : layout->pages; /* the last one also what nobody owns */
+	*ret_end = vcpu + 1 < layout->vcpus ? *ret_first + layout->items
+					    : layout->disk_page; /* the last one also what nobody owns */
+}
+
+static void driver_registers(const struct layout *layout, uint32_t queue, struct kvm_regs *r)
+{
+	memset(r, 0, sizeof(*r));
+	r->rflags = 2;
+	r->rip = LAYOUT_DRIVER_PAGE * PAGE + (uint64_t)(kvm_driver - kvm_driver_begin);
+	r->rbx = (layout->disk_page + queue * AREA_QUEUE_PAGES) * PAGE;
+	r->rbp = r->rbx + sizeof(struct ring);
+	r->rdx = DRIVERS_OFFERED; /* so that it looks before it sleeps */
+	r->r12 = 1ull << BLOCK_NUMBER_SHIFT;
+	r->r13 = LCG_MULTIPLIER;
+	r->r14 = LCG_ADDEND;
 }
 
 void layout_registers(const struct layout *layout, uint32_t vcpu, struct kvm_regs *r)
@@ -109,6 +127,10 @@ void layout_registers(const struct layout *layout, uint32_t vcpu, struct kvm_reg
 	const uint8_t *const entry[] = { kvm_code_seq, kvm_code_rand, kvm_code_zipf, kvm_code_gc };
 	uint64_t base = (layout->data_page + vcpu * layout->items) * PAGE, span = layout->items * PAGE, first, end;
 
+	if (vcpu >= layout->vcpus) {
+		driver_registers(layout, vcpu - layout->vcpus, r);
+		return;
+	}
 	memset(r, 0, sizeof(*r));
 	r->rflags = 2;
 	r->rsp = code_address(entry[layout->pattern]);
@@ -229,8 +251,10 @@ bool layout_content(const struct layout *layout, uint64_t page, uint32_t count, 
 	memset(to, 0, PAGE);
 	if (page < LAYOUT_CODE_PAGE || layout_is_count(layout, page))
 		return false;
-	if (page < layout->tables_page)
+	if (page == LAYOUT_CODE_PAGE)
 		memcpy(to, kvm_code_begin, (size_t)(kvm_code_end - kvm_code_begin));
+	else if (page == LAYOUT_DRIVER_PAGE)
+		memcpy(to, kvm_driver_begin, (size_t)(kvm_driver_end - kvm_driver_begin));
 	else if (page < layout->zipf_page)
 		fill_table(layout, page - layout->tables_page, to);
 	else
@@ -240,6 +264,6 @@ bool layout_content(const struct layout *layout, uint64_t page, uint32_t count, 
 
 bool layout_zero(const struct layout *layout, uint64_t first, uint64_t end)
 {
-	return first >= layout->data_page && end <= layout->pages &&
+	return first >= layout->data_page && end <= layout->disk_page &&
 	       (!layout->content.touched_per_2_32 || layout->content.fill == FILL_ZERO);
 }

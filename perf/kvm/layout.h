@@ -13,15 +13,17 @@ struct kvm_regs;
 #define LAYOUT_HOLE_END (4ull << 30) /* guest-physical address of the second region */
 #define LAYOUT_GROUP 8u              /* pages: the unit of what a vCPU owns */
 #define LAYOUT_CODE_PAGE 1u
+#define LAYOUT_DRIVER_PAGE 2u /* code too */
 
 /* In pages from the beginning of guest memory; set once. First page: nothing. Then code, page tables, the zipf table where the
- * pattern needs it, the count of each page of memory, and from data_page on what the guest writes and what it leaves alone. */
+ * pattern needs it, the count of each page of memory, from data_page on what the guest writes and what it leaves alone, and at disk_page what
+ * its disk's drivers and the device share: nothing where it has none. */
 struct layout {
 	struct content content;
 	enum pattern_kind pattern;
 	uint32_t vcpus;
 	uint64_t pages, split_page;
-	uint64_t tables_page, zipf_page, counts_page, data_page;
+	uint64_t tables_page, zipf_page, counts_page, data_page, disk_page;
 	uint64_t items; /* pages that each vCPU owns, a multiple of LAYOUT_GROUP; vCPU i from data_page + i * items on */
 	uint32_t *zipf; /* NULL: the pattern needs none */
 };
@@ -30,7 +32,7 @@ struct layout {
 int layout_init(struct layout *layout, const struct guest_settings *settings, uint64_t split_page, char error[SETTINGS_ERROR]);
 void layout_fini(struct layout *layout);
 
-/* General registers that vCPU `vcpu` begins with. */
+/* General registers that vCPU `vcpu` begins with; behind those that write come the disk's drivers. */
 void layout_registers(const struct layout *layout, uint32_t vcpu, struct kvm_regs *ret);
 
 /* Page tables' address, for CR3. */

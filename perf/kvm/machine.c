@@ -29,6 +29,8 @@ static void change(struct machine *machine, enum machine_mode mode)
 
 	atomic_store_explicit(&machine->word, word - word % MACHINE_MODES + MACHINE_MODES + mode, memory_order_release);
 	os_futex_wake_all(&machine->word);
+	if (machine->base.disk)
+		disk_wake(machine->base.disk);
 }
 
 static void machine_resume(struct guest *guest, void (*beaten)(void *opaque, uint64_t ns), void *opaque)
@@ -104,7 +106,7 @@ static uint64_t machine_check(struct guest *guest)
 	atomic_store(&machine->running, machine->vcpus);
 	come_to_rest(machine);
 	machine->checking = false;
-	for (uint32_t i = 0; i < machine->vcpus; i++)
+	for (uint32_t i = 0; i < machine->layout.vcpus; i++)
 		checked += machine->vcpu[i].check_next * layout_unit(&machine->layout);
 	return checked;
 }
@@ -167,12 +169,12 @@ static int machine_fill(struct guest *guest, _Atomic bool *cancel)
 	if (machine->layout.content.fill != FILL_GUEST)
 		return 0;
 	machine_resume(guest, NULL, NULL);
-	while ((filled = atomic_load(&machine->filled)) < machine->vcpus && !*cancel)
+	while ((filled = atomic_load(&machine->filled)) < machine->layout.vcpus && !*cancel)
 		os_futex_wait(&machine->filled, filled, os_now_ns() + FILL_LOOK_NS);
 	machine_pause(guest, note_parked, &stopped); /* wherever it is: if cancelled, it may be far from asking */
 	while (!atomic_load(&stopped))
 		os_futex_wait(&stopped, 0, OS_FOREVER);
-	guest->filled_bytes += (machine->layout.pages - machine->layout.data_page) * SLUICE_PAGE_SIZE;
+	guest->filled_bytes += (machine->layout.disk_page - machine->layout.data_page) * SLUICE_PAGE_SIZE;
 	guest_forget_runs(guest);
 	return *cancel ? -ECANCELED : 0;
 }
@@ -305,7 +307,7 @@ static uint64_t sum_counts(struct machine *machine, bool *ret_stray)
 			*ret_stray |= count && (layout->pattern == PATTERN_SEQ || layout_owner(layout, page) < 0);
 		}
 	}
-	for (uint32_t i = 0; layout->pattern == PATTERN_SEQ && i < machine->vcpus; i++) {
+	for (uint32_t i = 0; layout->pattern == PATTERN_SEQ && i < layout->vcpus; i++) {
 		const struct kvm_regs *r = &machine->vcpu[i].at_rest_registers;
 
 		sum += r->r12 * layout->items + (r->rdi - r->r10) / SLUICE_PAGE_SIZE;
@@ -388,7 +390,7 @@ static void machine_kvm(const struct guest *guest, struct guest_kvm *ret)
 		.ring_bytes = machine->vm.ring_bytes,
 	};
 }
-_Static_assert(GUEST_SLOTS >= MEMORY_REGIONS && GUEST_VCPUS >= SETTINGS_MAX_KVM_VCPUS, "they fit");
+_Static_assert(GUEST_SLOTS >= MEMORY_REGIONS && GUEST_VCPUS >= SETTINGS_MAX_KVM_VCPUS + AREA_QUEUES, "they fit");
 
 static void machine_track_for(struct guest *guest, struct sluice *session)
 {
@@ -418,6 +420,7 @@ static const struct guest_kind machine_kind = {
 	.destroy = machine_destroy,
 	.fill_page = machine_fill_page,
 	.fill = machine_fill,
+	.boot_drivers = machine_boot_drivers,
 	.resume = machine_resume,
 	.pause = machine_pause,
 	.park = machine_park,
@@ -437,10 +440,30 @@ static const struct guest_kind machine_kind = {
 	.track_for = machine_track_for,
 };
 
-int machine_create(const struct guest_settings *settings, const struct memory *memory, struct guest **ret_guest,
-		   char error[SETTINGS_ERROR])
+/* With the disk, what its device and its drivers need of the machine. */
+static int create_vcpus(struct machine *machine, uint32_t vcpus, char error[SETTINGS_ERROR])
 {
-	size_t size = (sizeof(struct machine) + settings->vcpus * sizeof(struct vcpu) + 63) & ~(size_t)63;
+	int result = machine->base.disk ? machine_ring_doorbell(machine) : 0;
+
+	if (result)
+		snprintf(error, SETTINGS_ERROR, "KVM has no eventfd for a port: %s: leave --disk out", strerror(-result));
+	for (; !result && machine->vcpus < vcpus; machine->vcpus++) {
+		result = vcpu_create(machine, machine->vcpus);
+		if (!result)
+			continue;
+		snprintf(error, SETTINGS_ERROR,
+			 "KVM cannot make vCPU %" PRIu32 ": %s: choose a smaller --vcpus, or --guest process", machine->vcpus,
+			 strerror(-result));
+		break;
+	}
+	return result;
+}
+
+int machine_create(const struct guest_settings *settings, const struct memory *memory, struct disk *disk,
+		   struct guest **ret_guest, char error[SETTINGS_ERROR])
+{
+	uint32_t vcpus = settings->vcpus + (disk ? disk_queues(disk) : 0);
+	size_t size = (sizeof(struct machine) + vcpus * sizeof(struct vcpu) + 63) & ~(size_t)63;
 	struct machine *machine = aligned_alloc(64, size);
 	int result = -ENOMEM;
 
@@ -451,6 +474,7 @@ int machine_create(const struct guest_settings *settings, const struct memory *m
 	machine->base.kind = &machine_kind;
 	machine->base.settings = *settings;
 	machine->base.memory = *memory;
+	machine->base.disk = disk;
 	machine->vm.fd = machine->vm.kvm_fd = -1;
 	pthread_mutex_init(&machine->tally_lock, NULL);
 	serial_init(&machine->serial);
@@ -465,15 +489,9 @@ int machine_create(const struct guest_settings *settings, const struct memory *m
 	result = vm_open(&machine->vm, memory, settings->ring_pages, error);
 	if (result)
 		goto fail;
-	for (; machine->vcpus < settings->vcpus; machine->vcpus++) {
-		result = vcpu_create(machine, machine->vcpus);
-		if (!result)
-			continue;
-		snprintf(error, SETTINGS_ERROR,
-			 "KVM cannot make vCPU %" PRIu32 ": %s: choose a smaller --vcpus, or --guest process", machine->vcpus,
-			 strerror(-result));
+	result = create_vcpus(machine, vcpus, error);
+	if (result)
 		goto fail;
-	}
 	*ret_guest = &machine->base;
 	return 0;
 fail:

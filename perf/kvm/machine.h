@@ -48,6 +48,7 @@ struct vcpu {
 	uint32_t parked_for;
 	uint64_t tsc, tsc_stood_ns, tsc_host_ns; /* as it was saved: see state.c */
 	uint32_t tsc_khz;
+	uint32_t bell;                       /* a driver's: as it was when it was last answered */
 	uint64_t check_next, check_until_ns; /* next group or page to be checked; items: all were */
 	struct kvm_regs at_rest_registers;   /* of the last time it parked while QUIET */
 
@@ -74,7 +75,7 @@ struct machine {
 
 	_Atomic uint32_t word;    /* store-release by who changes it, pairs with load-acquire by vCPU threads */
 	_Atomic uint32_t running; /* vCPUs not parked; the last decrement (acq_rel) sees all they did */
-	_Atomic uint32_t filled;  /* vCPUs that have filled what is theirs, with --fill guest */
+	_Atomic uint32_t filled;  /* those that write and have filled what is theirs, with --fill guest */
 	_Atomic bool beat_due;    /* `beaten` is to be called */
 	_Atomic uint64_t beats, last_beat_ns, gap_ns;
 	_Atomic uint64_t rings_full;         /* exits for it */
@@ -85,7 +86,7 @@ struct machine {
 	uint64_t *counts_present;  /* a bit a page of counts */
 	_Atomic bool counts_known; /* store-release under the lock, pairs with load-acquire without it */
 
-	uint32_t vcpus; /* that were made */
+	uint32_t vcpus; /* that were made: those that write, and the disk's drivers */
 	struct vcpu vcpu[];
 };
 
@@ -104,6 +105,15 @@ int vcpu_create(struct machine *machine, uint32_t id);
 void vcpu_destroy(struct vcpu *vcpu);
 /* Have it leave the guest and look at the word. Any thread. */
 void vcpu_kick(struct vcpu *vcpu);
+
+/* drivers.c: the disk's drivers. A driver's vCPU: what it is told that asks at this port; it is about to run; whether it is one. */
+uint32_t machine_answer_driver(struct vcpu *vcpu, unsigned port);
+void machine_forget_bell(struct vcpu *vcpu);
+bool machine_is_driver(const struct vcpu *vcpu);
+/* Have KVM ring the device's bell. 0 or negative errno. */
+int machine_ring_doorbell(struct machine *machine);
+/* struct guest_kind's. */
+int machine_boot_drivers(struct guest *guest);
 
 /* state.c: what the guest's state is made of. The machine must stand still. */
 int machine_save(const struct guest *guest, struct guest_state *ret_state);

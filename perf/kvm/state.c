@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The state of the KVM guest's devices: sections "machine", "serial" and "vcpu-0" to "vcpu-31".
+/* The state of the KVM guest's devices: sections "machine", "serial" and "vcpu-0" to "vcpu-35".
  *
  * Registers travel as KVM's own structures: both ends are this program on x86-64, and the section's version says which. What a
  * peer sends is checked for its size; whether registers make sense is KVM's to judge, and what the guest is allowed with them
@@ -222,7 +222,8 @@ int machine_save(const struct guest *guest, struct guest_state *ret_state)
 	ret_state->release = release;
 	return 0;
 }
-_Static_assert(SETTINGS_MAX_KVM_VCPUS + 2 <= GUEST_SECTIONS && GUEST_SECTIONS <= SLUICE_MAX_SECTIONS, "sections suffice");
+_Static_assert(SETTINGS_MAX_KVM_VCPUS + AREA_QUEUES + 2 <= GUEST_SECTIONS && GUEST_SECTIONS <= SLUICE_MAX_SECTIONS,
+	       "sections suffice");
 
 /* ---------------------------------------------------------------- loading */
 

@@ -20,6 +20,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "perf/kvm/drivers.h"
 #include "perf/kvm/machine.h"
 #include "perf/os.h"
 #include "perf/throttle.h"
@@ -197,6 +198,8 @@ static void handle_port(struct vcpu *vcpu)
 			memcpy(&value, data, run->io.size);
 		if (run->io.port == BUDGET_PORT && in) {
 			value = grant(vcpu);
+		} else if (run->io.port >= DRIVERS_IDLE && run->io.port <= DRIVERS_OFFERED && in && machine_is_driver(vcpu)) {
+			value = machine_answer_driver(vcpu, run->io.port);
 		} else if (run->io.port == FILLED_PORT && !in) {
 			atomic_fetch_add(&machine->filled, 1);
 			os_futex_wake_all(&machine->filled);
@@ -287,6 +290,8 @@ static void run(struct vcpu *vcpu)
 	vcpu->began_ns = os_now_ns();
 	vcpu->done = 0;
 	vcpu->granted_at_ns = 0;
+	if (machine_is_driver(vcpu))
+		machine_forget_bell(vcpu);
 	for (;;) {
 		uint32_t word, mode;
 		int error;

@@ -28,7 +28,6 @@ struct bed {
 	struct device device;
 	struct driver_gaps gaps;
 	struct driver driver[AREA_QUEUES];
-	_Atomic bool quiet;
 	char path[64];
 	struct image image;
 };
@@ -70,7 +69,7 @@ static struct bed *make_bed(uint32_t depth, struct fault fault)
 	CU_ASSERT_FATAL(!device_init(&bed->device, &bed->memory, &bed->settings));
 	pthread_mutex_init(&bed->gaps.lock, NULL);
 	for (uint32_t q = 0; q < area_queues(depth); q++) {
-		driver_init(&bed->driver[q], &bed->memory, &bed->settings, q, &bed->gaps, &bed->quiet);
+		driver_init(&bed->driver[q], &bed->memory, &bed->settings, q, BLOCK_FILLED, &bed->gaps);
 		driver_reset(&bed->driver[q], 1234567);
 	}
 	return bed;
@@ -735,7 +734,7 @@ static uint64_t audit_after(void (*spoil)(struct disk *disk), struct disk_verdic
 	struct disk *disk;
 
 	strcpy(bed->settings.path, bed->path);
-	CU_ASSERT_EQUAL_FATAL(disk_create(&bed->settings, &bed->memory, &disk, error), 0);
+	CU_ASSERT_EQUAL_FATAL(disk_create(&bed->settings, &bed->memory, BLOCK_FILLED, &disk, error), 0);
 	CU_ASSERT_EQUAL_FATAL(disk_acquire(disk, true), 0);
 	disk_go_on(disk);
 	while ((view.reads < 300 || is_waiting(disk) || device_try(&disk->device)) && os_now_ns() < until) {
@@ -747,7 +746,8 @@ static uint64_t audit_after(void (*spoil)(struct disk *disk), struct disk_verdic
 		}
 		disk_look(disk, &view);
 		if (view.reads >= 300)
-			atomic_store(&disk->quiet, true);
+			for (uint32_t q = 0; q < disk_queues(disk); q++)
+				atomic_store(&disk->driver[q].wants, 0);
 	}
 	if (spoil)
 		spoil(disk);
@@ -855,7 +855,7 @@ static void settling_waits_for_both_sides(void)
 	pthread_t thread;
 
 	strcpy(bed->settings.path, bed->path);
-	CU_ASSERT_EQUAL_FATAL(disk_create(&bed->settings, &bed->memory, &disk, error), 0);
+	CU_ASSERT_EQUAL_FATAL(disk_create(&bed->settings, &bed->memory, BLOCK_FILLED, &disk, error), 0);
 	atomic_store(&disk->device.in_flight, 1);
 	CU_ASSERT_EQUAL_FATAL(os_thread_start(&thread, "late", count_late, disk), 0);
 	disk_settle(disk);
