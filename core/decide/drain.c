@@ -6,8 +6,10 @@
 #include <stdio.h>
 
 enum {
-	ASK_MS = 2, /* in a window: a device at rest is noticed within a downtime that nobody sees */
-	WINDOW_FIRST_MS = 25,
+	ASK_MS = 1,     /* in a window: a device at rest is noticed within a downtime that nobody sees */
+	SHALLOW_MS = 5, /* before a window: what was in flight then need not come to rest within it */
+	SHALLOW_MAX_MS = 500,
+	WINDOW_FIRST_MS = 5,
 	REST_FIRST_MS = 100,
 	REST_MAX_MS = 1000, /* a device that is stuck is looked after that often: what is over is noticed within two seconds */
 };
@@ -39,18 +41,24 @@ static uint64_t next_window_ns(const struct drain *d, const struct input *in)
 	return (d->window_ms < p->window_ms ? d->window_ms : p->window_ms) * 1000000u;
 }
 
+uint64_t drain_opens_ns(const struct drain *d, const struct input *in, uint64_t since_ns)
+{
+	uint64_t share_ns = since_ns + (d->quiesced_ns + next_window_ns(d, in)) / in->params.drain.share * 100;
+	uint64_t opens_ns = share_ns > d->next_ns ? share_ns : d->next_ns;
+	return d->state == DRAIN_SHALLOW && opens_ns < d->shallow_ns ? d->shallow_ns : opens_ns;
+}
+
 /* May there be a window now? The answer to the last question of an earlier one is awaited: it would say nothing about this one. */
 static bool window_due(const struct drain *d, const struct input *in, uint64_t since_ns)
 {
-	uint64_t share_ns = (in->now_ns - since_ns) / 100 * in->params.drain.share + WINDOW_FIRST_MS * 1000000u;
-	return !quiet(d) && !d->asked && in->now_ns >= d->next_ns && d->quiesced_ns + next_window_ns(d, in) <= share_ns;
+	return !quiet(d) && !d->asked && in->now_ns >= drain_opens_ns(d, in, since_ns);
 }
 
 void drain_approach(struct drain *d, const struct input *in, struct actions *out, bool near, uint64_t since_ns)
 {
 	if (!in->params.drain.given || quiet(d))
 		return;
-	near = near && window_due(d, in, since_ns);
+	near = near && (d->state == DRAIN_SHALLOW || window_due(d, in, since_ns));
 	if (near == (d->state == DRAIN_SHALLOW))
 		return;
 	if (!near) {
@@ -58,7 +66,8 @@ void drain_approach(struct drain *d, const struct input *in, struct actions *out
 		return;
 	}
 	d->state = DRAIN_SHALLOW;
-	d->until_ns = in_ms(in, in->params.drain.window_ms);
+	d->shallow_ns = in_ms(in, SHALLOW_MS);
+	d->until_ns = in_ms(in, SHALLOW_MAX_MS);
 	depth(out, in->params.drain.depth);
 }
 

@@ -5,8 +5,9 @@
  * nothing new, for a window at most (QUIET), in which they are asked over and over whether anything is still in flight. Nothing is:
  * DRAINED, and nothing is picked up until the guest runs elsewhere. At the window's end, and on every way back, they work as usual at once.
  *
- * Short queues last no longer than the longest window, and then the guest is left alone for a while, too. Windows get longer each time,
- * and are a bounded share of the migration's time: a guest must not lose its disk to a migration that finds no good moment. */
+ * Short queues last half a second at most, and then the guest is left alone for a while, too. Windows get longer each time, and are
+ * a bounded share of the migration's time, from the first one on: a guest must not lose its disk to a migration that finds no good moment,
+ * and a migration that is over in no time waits until a window is as small a part of it. */
 #pragma once
 
 #include "core/decide/step.h"
@@ -20,15 +21,16 @@ enum drain_state {
 
 struct drain {
 	enum drain_state state;
-	bool asked;         /* drain_try: its answer is awaited */
-	bool bound;         /* QUIET, DRAINED: the guest runs, so there is an end to it */
-	bool warned;        /* of an embedder that does not answer as it should */
-	uint64_t quiet_ns;  /* since when nothing is picked up */
-	uint64_t until_ns;  /* the window's end */
-	uint64_t next_ns;   /* QUIET: when to ask again; else no window before */
-	uint64_t window_ms; /* the next window */
-	uint64_t rest_ms;   /* after the last one */
-	uint64_t first_ns;  /* the first window; 0: none yet */
+	bool asked;          /* drain_try: its answer is awaited */
+	bool bound;          /* QUIET, DRAINED: the guest runs, so there is an end to it */
+	bool warned;         /* of an embedder that does not answer as it should */
+	uint64_t shallow_ns; /* SHALLOW: until then at least */
+	uint64_t quiet_ns;   /* since when nothing is picked up */
+	uint64_t until_ns;   /* the window's end */
+	uint64_t next_ns;    /* QUIET: when to ask again; else no window before */
+	uint64_t window_ms;  /* the next window */
+	uint64_t rest_ms;    /* after the last one */
+	uint64_t first_ns;   /* the first window; 0: none yet */
 	/* As statistics give them. */
 	uint32_t tries, busy; /* windows, and those that ended in vain */
 	bool gave_up;         /* it was said to be enough */
@@ -43,6 +45,9 @@ void drain_approach(struct drain *drain, const struct input *input, struct actio
 /* The moment is good to stop the guest. Returns whether its I/O is at rest; else a window is opened if it is time for one, and precopy
  * goes on. */
 bool drain_wanted(struct drain *drain, const struct input *input, struct actions *actions, uint64_t since_ns);
+
+/* When there may be a window. It may be later. */
+uint64_t drain_opens_ns(const struct drain *drain, const struct input *input, uint64_t since_ns);
 
 /* Is I/O at rest, or nobody has any? */
 bool drain_at_rest(const struct drain *drain, const struct input *input);

@@ -189,6 +189,8 @@ static void drained(struct source *s, const struct input *in, struct actions *ou
 		turn_back(s, in, out, true);
 	else if (s->state == SOURCE_RESTING && at_rest)
 		source_count(s, in, out);
+	else if (s->state == SOURCE_ROUND && at_rest)
+		source_cut(s, out); /* the guest has no disk until it is over */
 }
 
 /* Windows open and end as they will: the phase says so, and there may have been enough of them. */

@@ -6,7 +6,7 @@
 
 enum {
 	REST_MS = 10,
-	DRAIN_REST_MS = 50,    /* between rounds while all that is missing is a drain, and no window may be opened yet */
+	DRAIN_REST_MS = 50,    /* between rounds while all that is missing is a drain, and no window may be opened yet; at most */
 	REST_PAGES = 1024,     /* a round of so few pages is over in no time: rest first */
 	STRUGGLING_ROUNDS = 2, /* in a row, before anything is said or done about it */
 	THROTTLE_FIRST = 20,   /* percent, and the steps beyond: as QEMU's cpu-throttle-initial and cpu-throttle-increment */
@@ -76,6 +76,14 @@ static void struggle(struct source *s, const struct input *in, struct actions *o
 	}
 }
 
+void source_cut(struct source *s, struct actions *out)
+{
+	if (s->cut || s->loss.until_ns)
+		return;
+	s->cut = true;
+	actions_add(out, ACTION_ROUND_CUT);
+}
+
 void source_surveyed(struct source *s, const struct input *in, struct actions *out)
 {
 	uint64_t remaining = in->remaining + in->unseen;
@@ -88,8 +96,7 @@ void source_surveyed(struct source *s, const struct input *in, struct actions *o
 	bool enough = converge_enough(&s->converge, remaining, in->put_off, s->state_bytes, in->params.downtime_limit_ms);
 	s->enough = enough ? s->enough + 1 : 0;
 	if (s->enough >= ENOUGH_SURVEYS) {
-		s->cut = true;
-		actions_add(out, ACTION_ROUND_CUT);
+		source_cut(s, out);
 	} else if (in->now_ns - s->struggled_ns >= LOOK_MS * 1000000u) {
 		s->struggled_ns = in->now_ns;
 		struggle(s, in, out, remaining);
@@ -140,7 +147,11 @@ void source_counted(struct source *s, const struct input *in, struct actions *ou
 		else
 			await(s, SOURCE_SETTLING, in_ms(in, in->params.callback_ms), "the destination to land what was sent");
 	} else if (good && s->drain.state < DRAIN_QUIET) {
-		await(s, SOURCE_RESTING, in_ms(in, DRAIN_REST_MS), "a time at which the guest's I/O may be brought to rest");
+		uint64_t opens_ns = drain_opens_ns(&s->drain, in, s->active_ns), least_ns = in_ms(in, 1),
+			 most_ns = in_ms(in, DRAIN_REST_MS);
+		opens_ns = opens_ns > least_ns ? opens_ns : least_ns;
+		await(s, SOURCE_RESTING, opens_ns < most_ns ? opens_ns : most_ns,
+		      "a time at which the guest's I/O may be brought to rest");
 	} else if (in->remaining < REST_PAGES) {
 		await(s, SOURCE_RESTING, in_ms(in, REST_MS), "the guest to write more");
 	} else {

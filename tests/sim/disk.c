@@ -224,7 +224,7 @@ void disk_check(void)
 	if (quiet > (param[SLUICE_DRAIN_WINDOW_MS] + disk.loop_most_ms) * SIM_MS)
 		sim_violation("drain: the running guest's I/O has not been picked up for %.1f ms", (double)quiet * 1e-6);
 	if (disk.quiet_ns >
-	    (sim_now - disk.began) / 100 * param[SLUICE_DRAIN_SHARE] + (25 + d->tries * disk.loop_most_ms) * SIM_MS)
+	    (sim_now - disk.began) / 100 * param[SLUICE_DRAIN_SHARE] + (1 + d->tries * disk.loop_most_ms) * SIM_MS)
 		sim_violation("drain: the running guest's I/O was not picked up for %.1f of %.1f ms",
 			      (double)disk.quiet_ns * 1e-6, (double)(sim_now - disk.began) * 1e-6);
 	if (param[SLUICE_DRAIN_FAIL] == SLUICE_DRAIN_FAILS && param[SLUICE_DRAIN_TRIES] && d->busy > param[SLUICE_DRAIN_TRIES])

@@ -114,6 +114,7 @@ static void act(struct rig *r, const struct action *a)
 		r->answers_ns = r->now + r->late_ns;
 		break;
 	case ACTION_ROUND: r->round_ends = r->now + (a->last ? 5 : 20) * (uint64_t)MS; break;
+	case ACTION_ROUND_CUT: r->round_ends = r->now; break;
 	case ACTION_SYNC: sync_done(r); break;
 	case ACTION_REQUEST: done(r, a->request); break;
 	case ACTION_PHASE: r->phases_draining += a->phase == SLUICE_DRAINING; break;
@@ -388,15 +389,17 @@ static void in_between(void)
 	struct rig r;
 
 	begin(&r);
-	while (!r.over && r.s.state != SOURCE_CHECKING && r.now < 10000 * (uint64_t)MS)
+	r.late_ns = 3 * MS;
+	while (!r.over && r.s.state < SOURCE_CHECKING && r.now < 10000 * (uint64_t)MS)
 		go_on(&r, 1);
 	CU_ASSERT_EQUAL_FATAL(r.s.state, SOURCE_CHECKING);
 	r.disk.in_flight = 1;
 	r.disk.began_ns[0] = r.now;
 	r.disk.done_ns[0] = r.now + 30 * (uint64_t)MS;
-	go_on(&r, 1);
+	uint32_t busy = r.s.drain.busy;
+	go_on(&r, 5);
 	CU_ASSERT(r.running);
-	CU_ASSERT_EQUAL(r.s.drain.busy, 1);
+	CU_ASSERT_EQUAL(r.s.drain.busy, busy + 1);
 	CU_ASSERT_EQUAL(r.disk.depth, SLUICE_IO_DEPTH_USUAL);
 	go_on(&r, 5000);
 	CU_ASSERT_EQUAL(r.s.state, SOURCE_LINGERING);

@@ -1646,13 +1646,25 @@ static void a_cut_round_does_not_skip_the_drain(void)
 	in.type = INPUT_SYNCED, in.remaining = in.found = 500;
 	double surveys = r.s.converge.dirty_pages_per_s;
 	step(&r, in);
-	SAYS(&r, "depth:1 depth:0 drain? phase:draining");
+	SAYS(&r, "depth:1");
 	CU_ASSERT_EQUAL(r.s.state, SOURCE_RESTING);
 	CU_ASSERT_DOUBLE_EQUAL(r.s.converge.dirty_pages_per_s, surveys, 1);
-	r.now += 10 * MS;
+	r.now += 5 * MS;
+	step(&r, (struct input){ .type = INPUT_TICK, .pages = pages, .nonzero_pages = pages, .stream = -1 });
+	SAYS(&r, "round:3");
+	r.now += 5 * MS;
+	step(&r,
+	     (struct input){
+		     .type = INPUT_ROUND_SENT, .round = 3, .pages = pages, .nonzero_pages = pages, .found = 250, .stream = -1 });
+	SAYS(&r, "told:3 sync");
+	step(&r, in);
+	SAYS(&r, "depth:0 drain? phase:draining");
+	CU_ASSERT_EQUAL(r.s.state, SOURCE_RESTING);
+	surveys = r.s.converge.dirty_pages_per_s;
+	r.now += 3 * MS;
 	step(&r, (struct input){ .type = INPUT_DRAINED, .pages = pages, .nonzero_pages = pages, .stream = -1 });
 	SAYS(&r, "sync");
-	in.found = 2000; /* in 10 ms: twice as fast */
+	in.found = 2000; /* in 3 ms: several times as fast */
 	step(&r, in);
 	SAYS(&r, "");
 	CU_ASSERT_EQUAL(r.s.state, SOURCE_SETTLING);
