@@ -233,11 +233,12 @@ enum sluice_param {
 	SLUICE_SWITCHOVER_BANDWIDTH, /* bytes/s that the last round, which SLUICE_BANDWIDTH does not limit, is expected to get; 65536 at least;
 				   * 0: what the rounds before it got (default) */
 	/* Of ops.drain_try. A window is a time in which the running guest's I/O is not picked up, so that what is in flight can end. */
-	SLUICE_DRAIN_DEPTH, /* requests in flight when the end is near; default 1 */
-	SLUICE_DRAIN_WINDOW_MS, /* a window is no longer; default 500, 30000 at most. The first is of 25 ms, and each after one in vain
-				 * twice as long. Stay well below the guest's I/O timeout: Linux gives a SCSI disk 30 s */
-	SLUICE_DRAIN_SHARE,    /* percent of the migration that all windows may take together; default 5 */
-	SLUICE_DRAIN_TRIES,    /* windows in vain before SLUICE_DRAIN_FAIL, 0: any number; default 10 */
+	SLUICE_DRAIN_DEPTH,     /* requests in flight when the end is near; default 1 */
+	SLUICE_DRAIN_WINDOW_MS, /* a window is no longer; default 500, 30000 at most. The first is of 5 ms, and each after one in vain
+				 * twice as long. Stay well below the guest's I/O timeout: Linux gives a SCSI disk 30 s. From 20 s on there is a
+				 * warning */
+	SLUICE_DRAIN_SHARE,     /* percent of the migration that all windows may take together; default 5 */
+	SLUICE_DRAIN_TRIES,     /* windows in vain before SLUICE_DRAIN_FAIL, 0: any number; default 10 */
 	SLUICE_DRAIN_LIMIT_MS, /* likewise, from the first window on, 0: any time (default) */
 	SLUICE_DRAIN_FAIL,     /* enum sluice_drain_fail; default retry */
 	SLUICE_PARAMS          /* one more than the last */
@@ -440,8 +441,11 @@ struct sluice_stats {
 	struct {
 		uint32_t tries, busy; /* windows, and those in vain */
 		uint32_t gave_up;     /* 1: SLUICE_DRAIN_FAIL came to apply */
-		uint32_t reserved;
+		uint32_t delay_rounds;
 		double quiesced_ms; /* all windows together */
+		/* From the first moment at which the guest could have been stopped but for its I/O to the last: what coming to rest cost, as
+		 * are the rounds meanwhile. */
+		double delay_ms;
 	} drain;
 	uint64_t own_bytes;              /* memory that sluice itself has allocated */
 	struct sluice_hist lock_held_us; /* the big lock, by sluice */

@@ -130,8 +130,10 @@ static json_t *drain_json(const struct result *r)
 {
 	const struct sluice_stats *s = &r->stats;
 
-	return json_pack("{s:i, s:i, s:f, s:i, s:o}", "tries", (int)s->drain.tries, "busy", (int)s->drain.busy, "quiesced_ms",
-			 s->drain.quiesced_ms, "gave_up", (int)s->drain.gave_up, "io_gap_ms", hist_json(&r->disk.view.gap_ms));
+	return json_pack("{s:i, s:i, s:f, s:f, s:i, s:i, s:o}", "tries", (int)s->drain.tries, "busy", (int)s->drain.busy,
+			 "quiesced_ms", s->drain.quiesced_ms, "delay_ms", s->drain.delay_ms, "delay_rounds",
+			 (int)s->drain.delay_rounds, "gave_up", (int)s->drain.gave_up, "io_gap_ms",
+			 hist_json(&r->disk.view.gap_ms));
 }
 
 static double throughput(const struct sluice_stats *s)

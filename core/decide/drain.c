@@ -10,6 +10,9 @@ enum {
 	SHALLOW_MS = 5, /* before a window: what was in flight then need not come to rest within it */
 	SHALLOW_MAX_MS = 500,
 	WINDOW_FIRST_MS = 5,
+	/* Linux gives a SCSI or NVMe request 30 s by default; some of a window's are older than it. */
+	GUEST_TIMEOUT_MS = 30000,
+	NEAR_TIMEOUT_MS = 20000,
 	REST_FIRST_MS = 100,
 	REST_MAX_MS = 1000, /* a device that is stuck is looked after that often: what is over is noticed within two seconds */
 };
@@ -76,8 +79,29 @@ bool drain_at_rest(const struct drain *d, const struct input *in)
 	return !in->params.drain.given || d->state == DRAIN_DRAINED;
 }
 
-bool drain_wanted(struct drain *d, const struct input *in, struct actions *out, uint64_t since_ns)
+void drain_begin(const struct input *in, struct actions *out)
 {
+	if (in->params.drain.given && in->params.drain.window_ms >= NEAR_TIMEOUT_MS)
+		snprintf(actions_add(out, ACTION_WARN)->text, SLUICE_ERROR_MAX,
+			 "drain windows of up to %.1f s are near the %d s after which guests commonly take a disk for dead: "
+			 "shorten them, "
+			 "or allow the guest's requests longer",
+			 (double)in->params.drain.window_ms * 1e-3, GUEST_TIMEOUT_MS / 1000);
+}
+
+static void note_good(struct drain *d, const struct input *in, uint32_t round)
+{
+	if (!d->good_ns) {
+		d->good_ns = in->now_ns;
+		d->good_round = round;
+	}
+	d->delay_ns = in->now_ns - d->good_ns;
+	d->delay_rounds = round - d->good_round;
+}
+
+bool drain_wanted(struct drain *d, const struct input *in, struct actions *out, uint64_t since_ns, uint32_t round)
+{
+	note_good(d, in, round);
 	if (drain_at_rest(d, in))
 		return true;
 	if (!window_due(d, in, since_ns))

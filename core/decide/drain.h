@@ -35,16 +35,23 @@ struct drain {
 	uint32_t tries, busy; /* windows, and those that ended in vain */
 	bool gave_up;         /* it was said to be enough */
 	uint64_t quiesced_ns; /* windows together, the open one left out */
+	uint64_t good_ns;     /* the first moment that was good but for the guest's I/O; 0: none yet */
+	uint32_t good_round;
+	uint64_t delay_ns; /* from then to the last such moment: what coming to rest costs */
+	uint32_t delay_rounds;
 };
 
 void drain_init(struct drain *drain);
 
+/* The migration is under way: say so if a window may be longer than guests bear. */
+void drain_begin(const struct input *input, struct actions *actions);
+
 /* How near is the end? Queues are kept short where it is, and a window may be opened soon. `since_ns`: when the migration began. */
 void drain_approach(struct drain *drain, const struct input *input, struct actions *actions, bool near, uint64_t since_ns);
 
-/* The moment is good to stop the guest. Returns whether its I/O is at rest; else a window is opened if it is time for one, and precopy
+/* The moment is good to stop the guest, in this round. Returns whether its I/O is at rest; else a window is opened if it is time for one, and precopy
  * goes on. */
-bool drain_wanted(struct drain *drain, const struct input *input, struct actions *actions, uint64_t since_ns);
+bool drain_wanted(struct drain *drain, const struct input *input, struct actions *actions, uint64_t since_ns, uint32_t round);
 
 /* When there may be a window. It may be later. */
 uint64_t drain_opens_ns(const struct drain *drain, const struct input *input, uint64_t since_ns);

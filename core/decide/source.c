@@ -451,6 +451,7 @@ static void armed(struct source *s, const struct input *in, struct actions *out)
 	}
 	s->active_ns = in->now_ns;
 	enter(s, out, SLUICE_ACTIVE);
+	drain_begin(in, out);
 	source_round_open(s, in, out, false, false);
 }
 

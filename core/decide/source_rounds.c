@@ -141,7 +141,7 @@ void source_counted(struct source *s, const struct input *in, struct actions *ou
 	drain_approach(&s->drain, in, out, true, s->active_ns);
 	bool good = converge_judge(&s->converge, in->remaining, s->put_off, s->state_bytes, in->params.downtime_limit_ms) ==
 		    VERDICT_SWITCHOVER;
-	if (good && drain_wanted(&s->drain, in, out, s->active_ns)) {
+	if (good && drain_wanted(&s->drain, in, out, s->active_ns, s->round)) {
 		if (s->landed >= s->round)
 			source_pause(s, in, out);
 		else

@@ -51,6 +51,8 @@ static void renew_source(struct sluice *s, struct sluice_stats *st)
 	st->drain.busy = d->drain.busy;
 	st->drain.gave_up = d->drain.gave_up;
 	st->drain.quiesced_ms = (double)d->drain.quiesced_ns * 1e-6;
+	st->drain.delay_ms = (double)d->drain.delay_ns * 1e-6;
+	st->drain.delay_rounds = d->drain.delay_rounds;
 	st->remaining_bytes = d->due_pages * SLUICE_PAGE_SIZE; /* less what was sent: add_live() */
 	st->dirty_bytes_per_s = (uint64_t)(d->converge.dirty_pages_per_s * SLUICE_PAGE_SIZE);
 	st->throughput_bytes_per_s = (uint64_t)(d->converge.pages_per_s * SLUICE_PAGE_SIZE);

@@ -31,7 +31,9 @@ struct side {
 	uint64_t paused_ns, resumed_ns, stopped_ns; /* the last as sluice says when it resumes */
 	uint32_t depth, in_flight;                  /* of its disk, where it has one */
 	unsigned tries, windows, paused_busy;
-	int depth_error;
+	int depth_error, answer;        /* of io_depth; of drain_try, whatever is in flight, 0: the truth */
+	unsigned depth_ms;              /* that io_depth takes, once a window is to be opened */
+	char warning[SLUICE_ERROR_MAX]; /* the last */
 	unsigned pauses, resumes, rounds, doubts;
 	enum sluice_phase last;
 	char message[64];
@@ -54,7 +56,7 @@ static void on_event(void *opaque, const struct sluice_event *event)
 		snprintf(side->message, sizeof(side->message), "%.*s", (int)event->u.message.length,
 			 (const char *)event->u.message.data);
 		break;
-	case SLUICE_EVENT_WARNING: break;
+	case SLUICE_EVENT_WARNING: snprintf(side->warning, sizeof(side->warning), "%s", event->u.text); break;
 	}
 }
 
@@ -162,9 +164,11 @@ static int on_io_depth(void *opaque, uint32_t requests)
 {
 	struct side *side = opaque;
 
+	if (!requests && side->depth_ms)
+		poll(NULL, 0, (int)side->depth_ms);
 	side->windows += !requests && side->depth;
 	side->depth = requests;
-	return side->depth_error;
+	return requests == SLUICE_IO_DEPTH_USUAL ? 0 : side->depth_error;
 }
 
 static int on_drain_try(void *opaque)
@@ -172,6 +176,8 @@ static int on_drain_try(void *opaque)
 	struct side *side = opaque;
 
 	side->tries++;
+	if (side->answer)
+		return side->answer;
 	return side->in_flight ? -EAGAIN : 0;
 }
 
@@ -378,6 +384,89 @@ static void drain_that_fails(void)
 	CU_ASSERT(p.source.running && !p.source.pauses);
 	CU_ASSERT_EQUAL(p.source.depth, SLUICE_IO_DEPTH_USUAL);
 	pair_stop(&p);
+}
+
+static bool has_warned(const struct pair *p)
+{
+	return p->source.warning[0] && p->source.depth == SLUICE_IO_DEPTH_USUAL;
+}
+
+/* Nonsense is taken for -EBUSY: the guest runs on with its disk, and migrates once the answer makes sense. */
+static void drain_answered_with_nonsense(void)
+{
+	static const int answers[] = { 1, -ENOSYS, INT32_MAX, INT32_MIN };
+
+	for (size_t i = 0; i < sizeof(answers) / sizeof(*answers); i++) {
+		struct pair p;
+
+		pair_start(&p);
+		give_disk(&p);
+		p.source.answer = answers[i];
+		start(&p);
+		CU_ASSERT_FATAL(loop(&p, has_warned));
+		CU_ASSERT_PTR_NOT_NULL(strstr(p.source.warning, "drain_try"));
+		CU_ASSERT(p.source.running && !p.source.pauses);
+		p.source.answer = 0;
+		CU_ASSERT_FATAL(loop(&p, both_completed));
+		CU_ASSERT_EQUAL(p.source.pauses, 1);
+		CU_ASSERT_EQUAL(sluice_close(p.source.session), 0);
+		pair_stop(&p);
+	}
+}
+
+static void depth_that_is_not_taken(void)
+{
+	struct pair p;
+
+	pair_start(&p);
+	give_disk(&p);
+	p.source.depth_error = -EIO;
+	start(&p);
+	CU_ASSERT_FATAL(loop(&p, has_warned));
+	CU_ASSERT_PTR_NOT_NULL(strstr(p.source.warning, "io_depth"));
+	CU_ASSERT(p.source.running && !p.source.pauses);
+	p.source.depth_error = 0;
+	CU_ASSERT_FATAL(loop(&p, both_completed));
+	CU_ASSERT_EQUAL(sluice_close(p.source.session), 0);
+	pair_stop(&p);
+}
+
+/* An embedder that takes a second for each window to begin: nothing of it is downtime, and it comes to an end. */
+static void depth_that_takes_long(void)
+{
+	struct sluice_stats stats = { .size_of = sizeof(stats) };
+	struct pair p;
+
+	pair_start(&p);
+	give_disk(&p);
+	p.source.depth_ms = 1000;
+	CU_ASSERT_EQUAL(sluice_set(p.source.session, SLUICE_DRAIN_SHARE, 100), 0);
+	start(&p);
+	CU_ASSERT_FATAL(loop(&p, window_was));
+	CU_ASSERT(p.source.running && !p.source.pauses);
+	p.source.depth_ms = 0;
+	CU_ASSERT_FATAL(loop(&p, both_completed));
+	CU_ASSERT_EQUAL(p.source.pauses, 1);
+	CU_ASSERT_EQUAL(sluice_get_stats(p.source.session, &stats), 0);
+	CU_ASSERT(stats.downtime_ms < 1000 && stats.drain.delay_ms >= 1000);
+	CU_ASSERT_EQUAL(sluice_close(p.source.session), 0);
+	pair_stop(&p);
+}
+
+static void long_windows_are_warned_of(void)
+{
+	struct pair p;
+
+	for (int i = 0; i < 2; i++) {
+		pair_start(&p);
+		give_disk(&p);
+		CU_ASSERT_EQUAL(sluice_set(p.source.session, SLUICE_DRAIN_WINDOW_MS, i ? 20000 : 19999), 0);
+		start(&p);
+		CU_ASSERT_FATAL(loop(&p, both_completed));
+		CU_ASSERT_EQUAL(!!strstr(p.source.warning, "near the 30 s"), i);
+		CU_ASSERT_EQUAL(sluice_close(p.source.session), 0);
+		pair_stop(&p);
+	}
 }
 
 /* What load is given stays valid until it is done, also after sluice_dispatch() has returned (it lay on its stack once). */
@@ -1050,8 +1139,10 @@ static void close_and_resolve_have_their_time(void)
 	pair_stop(&p);
 }
 
-SUITE("session", TEST(migrates), TEST(drains), TEST(drain_that_fails), TEST(sections_outlive_dispatch), TEST(callbacks_that_fail),
-      TEST(slow_callbacks_are_not_death), TEST(nobody_is_dead_before_times_are_agreed), TEST(a_callback_that_never_answers),
-      TEST(the_clock_jump_is_told), TEST(cancels), TEST(limits_change_while_it_runs), TEST(a_log_slow_to_stop_holds_nobody_up),
-      TEST(what_is_left_falls), TEST(marks_and_discards_count), TEST(close_and_resolve_have_their_time), TEST(a_cut_link_heals),
-      TEST(cut_again_and_again), TEST(operators_end_it), TEST(asks_the_next_session))
+SUITE("session", TEST(migrates), TEST(drains), TEST(drain_that_fails), TEST(drain_answered_with_nonsense),
+      TEST(depth_that_is_not_taken), TEST(depth_that_takes_long), TEST(long_windows_are_warned_of),
+      TEST(sections_outlive_dispatch), TEST(callbacks_that_fail), TEST(slow_callbacks_are_not_death),
+      TEST(nobody_is_dead_before_times_are_agreed), TEST(a_callback_that_never_answers), TEST(the_clock_jump_is_told),
+      TEST(cancels), TEST(limits_change_while_it_runs), TEST(a_log_slow_to_stop_holds_nobody_up), TEST(what_is_left_falls),
+      TEST(marks_and_discards_count), TEST(close_and_resolve_have_their_time), TEST(a_cut_link_heals), TEST(cut_again_and_again),
+      TEST(operators_end_it), TEST(asks_the_next_session))
