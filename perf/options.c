@@ -51,7 +51,8 @@ static const char help[] =
 	"      --disk FILE           a disk that it keeps busy; both ends open FILE, which is made if it is not there\n"
 	"      --io-depth N          requests that it keeps outstanding, 1 to 256 (32)\n"
 	"      --io-fault FAULT      hang:MS: one request hangs, 0: for ever; fail:N: one of N fails; slow:MS: each takes "
-	"longer\n"
+	"longer;\n"
+	"                            burst:N: N come at once just before the end\n"
 	"\n"
 	"The migration\n"
 	"      --mode precopy        how (precopy)\n"
@@ -334,7 +335,9 @@ static int take_guest_option(int option, const char *arg, struct options *o)
 	case OPT_IO_FAULT:
 		o->io_options = "--io-fault";
 		if (fault_parse(arg, &guest->disk.fault))
-			return usage("--io-fault %s is not known: use hang:MS (0: for ever), fail:N (2 or more) or slow:MS", arg);
+			return usage(
+				"--io-fault %s is not known: use hang:MS (0: for ever), fail:N (2 or more), slow:MS or burst:N",
+				arg);
 		return GO_ON;
 	default: /* OPT_VERIFY */
 		result = take_choice("--verify", arg, settings_verifies, &choice);

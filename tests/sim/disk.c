@@ -16,7 +16,7 @@ enum {
 	QUEUE = 8,
 	DRAIN_S = 90, /* more than the slowest disk, the longest window and the least share need together */
 	STUCK_MS = 60,
-	LATE_MS = 20,
+	LATE_MS = 60,
 };
 
 static struct {
