@@ -121,6 +121,7 @@ static json_t *disk_json(const struct result *r)
 				 "switchover_gap_ms", seconds_json(d->switchover_gap_ms), "checked_blocks",
 				 (json_int_t)r->verify.disk_blocks, "checked_buffer_blocks", (json_int_t)r->verify.kept_blocks);
 
+	json_object_set_new(json, "quiet_ms", hist_json(&d->view.quiet_ms));
 	if (r->source)
 		json_object_set_new(json, "run_on_requests", json_integer((json_int_t)d->run_on_requests));
 	return json;

@@ -129,6 +129,16 @@ static void set_wants(struct disk *disk, bool any)
 	}
 }
 
+static void note_quiet(struct disk *disk, bool quiet)
+{
+	pthread_mutex_lock(&disk->gaps.lock);
+	if (!quiet && disk->quiet_since_ns)
+		histogram_add(&disk->quiet, os_now_ns() - disk->quiet_since_ns);
+	if (!quiet || !disk->quiet_since_ns)
+		disk->quiet_since_ns = quiet ? os_now_ns() : 0;
+	pthread_mutex_unlock(&disk->gaps.lock);
+}
+
 void disk_set_depth(struct disk *disk, uint32_t requests)
 {
 	bool lowered = requests < disk->settings.depth;
@@ -138,6 +148,7 @@ void disk_set_depth(struct disk *disk, uint32_t requests)
 		set_wants(disk, true);
 	}
 	device_set_depth(&disk->device, lowered ? requests : disk->settings.depth);
+	note_quiet(disk, !requests);
 }
 
 void disk_kick(struct disk *disk)
@@ -256,6 +267,7 @@ void disk_look(struct disk *disk, struct disk_view *ret)
 	ret->last_ns = disk->gaps.last_ns;
 	ret->gap_ns = disk->gaps.histogram.max;
 	histogram_summary(&disk->gaps.histogram, OS_MS, &ret->gap_ms);
+	histogram_summary(&disk->quiet, OS_MS, &ret->quiet_ms);
 	pthread_mutex_unlock(&disk->gaps.lock);
 	ret->in_flight = atomic_load(&disk->device.in_flight);
 	ret->hanging = atomic_load(&disk->device.hanging);
@@ -268,6 +280,7 @@ void disk_reset_gaps(struct disk *disk)
 	pthread_mutex_lock(&disk->gaps.lock);
 	disk->gaps.first_ns = disk->gaps.last_ns = 0;
 	memset(&disk->gaps.histogram, 0, sizeof(disk->gaps.histogram));
+	memset(&disk->quiet, 0, sizeof(disk->quiet));
 	pthread_mutex_unlock(&disk->gaps.lock);
 }
 

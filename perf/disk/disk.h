@@ -23,6 +23,7 @@ struct disk_view {
 	uint64_t first_ns, last_ns;     /* completion here, CLOCK_MONOTONIC of this host; 0: none */
 	uint64_t gap_ns;                /* longest time between two here */
 	struct sluice_hist gap_ms;
+	struct sluice_hist quiet_ms; /* times in which nothing was picked, as they ended here */
 	uint32_t in_flight, hanging;
 	bool direct; /* O_DIRECT */
 	bool pinned; /* buffers are registered with io_uring */

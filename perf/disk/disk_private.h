@@ -18,6 +18,10 @@ struct disk {
 	struct driver_gaps gaps;
 	_Atomic bool calm; /* the guest's burst is still to come */
 
+	/* under gaps.lock */
+	uint64_t quiet_since_ns; /* depth 0 since then; 0: it is not */
+	struct histogram quiet;  /* how long that was, where it came to an end */
+
 	/* The section. Both ends are little-endian: sluice runs on x86-64 and arm64. */
 	struct disk_wire {
 		uint64_t id;

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
 #include <sys/stat.h>
@@ -36,7 +37,26 @@ static int read_superblock(struct image *image)
 	return 0;
 }
 
-/* All of it is allocated now: a filesystem that is full shows here, not as errors that nobody asked for. */
+#define PIECE (1u << 20)
+
+/* Written, not only allocated: a filesystem that is full shows here, not as errors that nobody asked for, and first writes need no journal. */
+static int write_all(int fd)
+{
+	const off_t size = (off_t)AREA_FILE_BLOCKS * AREA_BLOCK;
+	uint8_t *zeroes = calloc(1, PIECE);
+	int error = zeroes ? 0 : -ENOMEM;
+
+	for (off_t at = 0; at < size && !error; at += PIECE) {
+		size_t length = size - at < (off_t)PIECE ? (size_t)(size - at) : PIECE;
+		ssize_t n = pwrite(fd, zeroes, length, at);
+
+		if (n != (ssize_t)length)
+			error = n < 0 ? -errno : -ENOSPC;
+	}
+	free(zeroes);
+	return error;
+}
+
 static int make(struct image *image)
 {
 	struct superblock block;
@@ -46,9 +66,9 @@ static int make(struct image *image)
 	if (getrandom(&block.id, sizeof(block.id), 0) != sizeof(block.id))
 		return -errno;
 	block.id >>= 2; /* JSON's integers are signed */
-	error = posix_fallocate(image->fd, 0, (off_t)AREA_FILE_BLOCKS * AREA_BLOCK);
+	error = write_all(image->fd);
 	if (error)
-		return -error;
+		return error;
 	if (pwrite(image->fd, &block, sizeof(block), 0) != (ssize_t)sizeof(block))
 		return errno ? -errno : -EIO;
 	return fsync(image->fd) ? -errno : 0;

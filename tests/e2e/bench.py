@@ -12,7 +12,8 @@ from migperf import MIGPERF, ROOT, Checks
 checks = Checks()
 with tempfile.NamedTemporaryFile("r", suffix=".json") as figures:
     for script, *args in (("saturate.py", "-m", "128", "-n", "1", "--no-qemu"), ("downtime.py", "-m", "64", "-n", "2", "--highest", "0.2"),
-                         ("dirty.py", "-m", "64", "--wss", "16", "-n", "1", "--warm-up", "200", "--no-qemu")):
+                         ("dirty.py", "-m", "64", "--wss", "16", "-n", "1", "--warm-up", "200", "--no-qemu"),
+                         ("drain.py", "-m", "32", "-n", "1", "--hang", "200")):
         if script == "dirty.py" and not os.access("/dev/kvm", os.W_OK):
             continue
         done = subprocess.run([sys.executable, f"{ROOT}/perf/bench/{script}", *args, "--json", figures.name], capture_output=True, text=True,
