@@ -202,6 +202,8 @@ static void faults_are_parsed(void)
 		CU_ASSERT_EQUAL(fault_parse(wrong[i], &fault), -EINVAL);
 	CU_ASSERT(!fault_parse("hang:0", &fault) && fault.kind == FAULT_HANG && !fault.value);
 	CU_ASSERT(!fault_parse("fail:2", &fault) && fault.kind == FAULT_FAIL && fault.value == 2);
+	CU_ASSERT(!fault_parse("burst:1", &fault) && fault.kind == FAULT_BURST && fault.value == 1);
+	CU_ASSERT(fault_parse("burst:0", &fault) == -EINVAL && fault_parse("burst:1000001", &fault) == -EINVAL);
 	CU_ASSERT(!fault_parse("slow:3600000", &fault) && fault.kind == FAULT_SLOW && fault.value == 3600000);
 }
 
@@ -866,11 +868,74 @@ static void settling_waits_for_both_sides(void)
 	free_bed(bed);
 }
 
-SUITE("disk", TEST(ring_keeps_order), TEST(a_broken_ring_is_noticed), TEST(faults_are_parsed),
-      TEST(only_its_own_files_are_written), TEST(one_end_has_the_lock), TEST(an_honest_device_is_believed),
-      TEST(every_lie_is_found), TEST(an_error_is_seen_and_mended), TEST(a_damaged_record_does_no_harm),
-      TEST(requests_are_done_and_marked), TEST(what_a_guest_asks_is_checked), TEST(one_of_n_fails),
-      TEST(a_slow_disk_takes_longer), TEST(data_of_one_that_hangs_arrives_then), TEST(one_that_hangs_for_ever_is_dropped),
-      TEST(depth_is_kept), TEST(nothing_is_picked_at_rest), TEST(a_try_tells_busy_from_stuck), TEST(a_try_that_succeeds_is_right),
-      TEST(it_goes_on_elsewhere), TEST(settling_waits_for_both_sides), TEST(a_clean_audit_finds_nothing),
-      TEST(the_audit_finds_what_was_spoiled))
+/* What a machine's driver writes, and what of it is noticed: a sector that is older, another block's, or nobody's. */
+static void stamps_tell(void)
+{
+	static _Alignas(64) uint8_t block[AREA_BLOCK];
+	const uint64_t run = 0x123456789abcdef0, number = 700;
+	char text[CONTENT_TEXT];
+
+	for (unsigned version = 1; version < 3; version++) {
+		for (uint32_t at = 0; at < AREA_BLOCK; at += BLOCK_SECTOR)
+			*(uint64_t *)(block + at) = run + (number << BLOCK_NUMBER_SHIFT) + version;
+		CU_ASSERT_EQUAL(block_matches(BLOCK_STAMPED, run, number, version, block),
+				false); /* the end is another write's */
+		*(uint64_t *)(block + BLOCK_LAST_STAMP) = run + (number << BLOCK_NUMBER_SHIFT) + version;
+		CU_ASSERT(block_matches(BLOCK_STAMPED, run, number, version, block));
+		CU_ASSERT_FALSE(block_matches(BLOCK_STAMPED, run, number, version + 1, block));
+		CU_ASSERT_FALSE(block_matches(BLOCK_STAMPED, run, number + 1, version, block));
+		CU_ASSERT_FALSE(block_matches(BLOCK_STAMPED, run + 1, number, version, block));
+	}
+	(*(uint64_t *)(block + 3 * BLOCK_SECTOR))--;
+	CU_ASSERT_FALSE(block_matches(BLOCK_STAMPED, run, number, 2, block));
+	block_describe(BLOCK_STAMPED, run, number, 2, block, "disk", text);
+	CU_ASSERT_STRING_EQUAL(text, "disk: block 700 holds block 700 (its write 1) from byte 1536 on, expected write 2");
+	memset(block, 0xee, sizeof(block));
+	block_describe(BLOCK_STAMPED, run, number, 2, block, "disk", text);
+	CU_ASSERT_STRING_EQUAL(text, "disk: block 700 holds nothing of this run from byte 0 on, expected write 2");
+}
+
+/* Calm until the depth is lowered; then all at once, and so many are taken whatever the depth, unless it is 0. */
+static void a_burst_comes_before_the_end(void)
+{
+	struct bed *bed = make_bed(8, (struct fault){ FAULT_BURST, 5 });
+	struct disk *disk;
+	char error[256];
+
+	strcpy(bed->settings.path, bed->path);
+	CU_ASSERT_EQUAL_FATAL(disk_create(&bed->settings, &bed->memory, BLOCK_FILLED, &disk, error), 0);
+	CU_ASSERT_EQUAL(disk_wants(disk, 0), 2);
+	disk_arm(disk);
+	CU_ASSERT_EQUAL(disk_wants(disk, 0), 1);
+	disk_set_depth(disk, SLUICE_IO_DEPTH_USUAL);
+	CU_ASSERT(disk_wants(disk, 0) == 1 && !atomic_load(&disk->device.burst));
+	disk_set_depth(disk, 1);
+	CU_ASSERT(disk_wants(disk, 3) == 2 && atomic_load(&disk->device.burst) == 5);
+	disk_set_depth(disk, 0);
+	CU_ASSERT_EQUAL_FATAL(disk_acquire(disk, true), 0);
+	for (uint32_t q = 0; q < disk_queues(disk); q++) {
+		while (disk_step(disk, q, NULL))
+			;
+	}
+	disk_kick(disk);
+	for (int i = 0; i < 20; i++)
+		nap();
+	CU_ASSERT(is_waiting(disk) && !disk_try(disk) && atomic_load(&disk->device.burst) == 5);
+	disk_set_depth(disk, 1);
+	disk_kick(disk);
+	for (uint64_t until = os_now_ns() + SOON_NS;
+	     (atomic_load(&disk->device.done) < 8 || disk_try(disk)) && os_now_ns() < until;)
+		nap();
+	CU_ASSERT(atomic_load(&disk->device.done) == 8 && !atomic_load(&disk->device.burst));
+	disk_destroy(disk);
+	free_bed(bed);
+}
+
+SUITE("disk", TEST(stamps_tell), TEST(a_burst_comes_before_the_end), TEST(ring_keeps_order), TEST(a_broken_ring_is_noticed),
+      TEST(faults_are_parsed), TEST(only_its_own_files_are_written), TEST(one_end_has_the_lock),
+      TEST(an_honest_device_is_believed), TEST(every_lie_is_found), TEST(an_error_is_seen_and_mended),
+      TEST(a_damaged_record_does_no_harm), TEST(requests_are_done_and_marked), TEST(what_a_guest_asks_is_checked),
+      TEST(one_of_n_fails), TEST(a_slow_disk_takes_longer), TEST(data_of_one_that_hangs_arrives_then),
+      TEST(one_that_hangs_for_ever_is_dropped), TEST(depth_is_kept), TEST(nothing_is_picked_at_rest),
+      TEST(a_try_tells_busy_from_stuck), TEST(a_try_that_succeeds_is_right), TEST(it_goes_on_elsewhere),
+      TEST(settling_waits_for_both_sides), TEST(a_clean_audit_finds_nothing), TEST(the_audit_finds_what_was_spoiled))
