@@ -76,8 +76,8 @@ void guest_pause(struct guest *guest, void (*parked)(void *opaque), void *opaque
 /* Stand still between two writes, and wait for that. Nothing to do if it does already. Not while guest_pause() is under way. */
 void guest_park(struct guest *guest);
 
-/* guest_park(), but first let its disk do all that it asked for, and let it compare its pages with its own counts, for a second at most.
- * What it finds shows in guest_tally(). Returns how many pages it looked at; 0: this kind does not. */
+/* guest_park(), but first let its disk do all that it asked for, and let it compare its pages with its own counts, for a second
+ * at most. What it finds shows in guest_tally(). Returns how many pages it looked at; 0: this kind does not. */
 uint64_t guest_check(struct guest *guest);
 
 /* Let its writers run only 100 - percent of the time (perf/throttle.h), 0: all of it. At their --dirty-rate they write accordingly
@@ -87,11 +87,12 @@ void guest_throttle(struct guest *guest, uint32_t percent);
 /* Mark all writes for this session (SLUICE_TRACKER_MARKS), NULL: for none. The guest must stand still. */
 void guest_mark_for(struct guest *guest, struct sluice *session);
 
-/* It arrived, having stood still for so long by now: its clocks go on as if it had not. Before guest_resume(); 0 or negative errno. */
+/* It arrived, having stood still for so long by now: its clocks go on as if it had not. Before guest_resume(); 0 or negative
+ * errno. */
 int guest_advance_clocks(struct guest *guest, uint64_t stopped_ns);
 
-/* How much the guest's clocks have gone on since it was saved, less what this host's CLOCK_MONOTONIC has: of a guest that was saved on this
- * host, how wrong they are. ns. The guest must stand still, after guest_load(). */
+/* How much the guest's clocks have gone on since it was saved, less what this host's CLOCK_MONOTONIC has: of a guest that was
+ * saved on this host, how wrong they are. ns. The guest must stand still, after guest_load(). */
 struct guest_clocks {
 	int64_t kvmclock_ns, tsc_ns;
 };
@@ -100,16 +101,16 @@ bool guest_clocks(const struct guest *guest, struct guest_clocks *ret);
 void guest_look(const struct guest *guest, struct guest_view *ret);
 void guest_reset_gap(struct guest *guest);
 
-/* When it ran since guest_forget_runs(): from before its first instruction to after its last. Of more than GUEST_RUNS the oldest are
- * told as one. Returns how many. The guest must stand still. */
+/* When it ran since guest_forget_runs(): from before its first instruction to after its last. Of more than GUEST_RUNS the
+ * oldest are told as one. Returns how many. The guest must stand still. */
 unsigned guest_runs(const struct guest *guest, struct guest_run ret[GUEST_RUNS]);
 void guest_forget_runs(struct guest *guest);
 
 const struct guest_settings *guest_settings_of(const struct guest *guest);
 const struct memory *guest_memory(const struct guest *guest);
 struct disk *guest_disk(const struct guest *guest); /* NULL: it has none */
-/* Take the disk, if there is one, where this end does not have it: another may have changed it, so the guest's drivers begin anew. The guest
- * must stand still. As disk_acquire(). */
+/* Take the disk, if there is one, where this end does not have it: another may have changed it, so the guest's drivers begin
+ * anew. The guest must stand still. As disk_acquire(). */
 int guest_boot_disk(struct guest *guest);
 
 /* Verification. The guest must stand still since guest_park() or guest_check(). */
@@ -127,8 +128,8 @@ bool guest_tally(const struct guest *guest, char text[CONTENT_TEXT]);
 bool guest_dirty_log(const struct guest *guest, struct guest_dirty_log *ret);
 /* Whether it is a KVM virtual machine. */
 bool guest_kvm(const struct guest *guest, struct guest_kvm *ret);
-/* Whose session is told when a vCPU's dirty ring is full, and of what the disk writes into memory, NULL: nobody's. The guest must stand
- * still. */
+/* Whose session is told when a vCPU's dirty ring is full, and of what the disk writes into memory, NULL: nobody's. The guest
+ * must stand still. */
 void guest_track_for(struct guest *guest, struct sluice *session);
 
 /* The guest's own state, in sections. Free with guest_free_state(). The guest must stand still. */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The process guest: threads that write memory at a given pace, drivers of its disk, and a heartbeat.
  *
- * Thread i owns the pages of the working set whose number is i modulo the number of threads, so no page has two
- * writers and its count needs no atomics. One futex word says whether the guest runs, so a pause wakes all threads at once. It carries a number
+ * Thread i owns the pages of the working set whose number is i modulo the number of threads, so no page has two writers and its
+ * count needs no atomics. One futex word says whether the guest runs, so a pause wakes all threads at once. It carries a number
  * that grows with every pause: a thread that slept through a resume and the next pause still parks for each of them.
  */
 #include <assert.h>

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The process guest's threads: those that write memory at a given pace, the drivers of its disk, and a heartbeat.
  *
- * Each looks at the process's word between any two things it does, and parks once for each pause. Sleeping ones wait on the word, with their pace's
- * timeout; a driver sleeps on its queue's bell, which rings for every change of the word too.
+ * Each looks at the process's word between any two things it does, and parks once for each pause. Sleeping ones wait on the
+ * word, with their pace's timeout; a driver sleeps on its queue's bell, which rings for every change of the word too.
  */
 #include <string.h>
 

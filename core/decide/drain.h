@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* drain.h: bringing the guest's device I/O to rest before it is stopped, while it runs, and without anyone waiting. Pure.
  *
- * When the end is near the devices are to have few requests in flight (SHALLOW). At a moment good enough to stop the guest they pick up
- * nothing new, for a window at most (QUIET), in which they are asked over and over whether anything is still in flight. Nothing is:
- * DRAINED, and nothing is picked up until the guest runs elsewhere. At the window's end, and on every way back, they work as usual at once.
+ * When the end is near the devices are to have few requests in flight (SHALLOW). At a moment good enough to stop the guest they
+ * pick up nothing new, for a window at most (QUIET), in which they are asked over and over whether anything is still in flight.
+ * Nothing is: DRAINED, and nothing is picked up until the guest runs elsewhere. At the window's end, and on every way back,
+ * they work as usual at once.
  *
- * Short queues last half a second at most, and then the guest is left alone for a while, too. Windows get longer each time, and are
- * a bounded share of the migration's time, from the first one on: a guest must not lose its disk to a migration that finds no good moment,
- * and a migration that is over in no time waits until a window is as small a part of it. */
+ * Short queues last half a second at most, and then the guest is left alone for a while, too. Windows get longer each time, and
+ * are a bounded share of the migration's time, from the first one on: a guest must not lose its disk to a migration that finds
+ * no good moment, and a migration that is over in no time waits until a window is as small a part of it. */
 #pragma once
 
 #include "core/decide/step.h"
@@ -49,8 +50,8 @@ void drain_begin(const struct input *input, struct actions *actions);
 /* How near is the end? Queues are kept short where it is, and a window may be opened soon. `since_ns`: when the migration began. */
 void drain_approach(struct drain *drain, const struct input *input, struct actions *actions, bool near, uint64_t since_ns);
 
-/* The moment is good to stop the guest, in this round. Returns whether its I/O is at rest; else a window is opened if it is time for one, and precopy
- * goes on. */
+/* The moment is good to stop the guest, in this round. Returns whether its I/O is at rest; else a window is opened if it is
+ * time for one, and precopy goes on. */
 bool drain_wanted(struct drain *drain, const struct input *input, struct actions *actions, uint64_t since_ns, uint32_t round);
 
 /* When there may be a window. It may be later. */

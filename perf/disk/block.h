@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What a block of a disk holds: a function of the run, its number in the file, and its version, which is how often it was written. */
+/* What a block of a disk holds: a function of the run, its number in the file, and its version, which is how often it was
+ * written. */
 #ifndef PERF_DISK_BLOCK_H
 #define PERF_DISK_BLOCK_H
 
-/* Stamps are at the beginning of each sector and at the end of the block: for a driver that has few instructions a block. All have the
- * same value, BLOCK_STAMP. For both compilers. */
+/* Stamps are at the beginning of each sector and at the end of the block: for a driver that has few instructions a block. All
+ * have the same value, BLOCK_STAMP. For both compilers. */
 #define BLOCK_SECTOR 512
 #define BLOCK_LAST_STAMP 4088
 #define BLOCK_NUMBER_SHIFT 32 /* the run + (the number << this) + the version */

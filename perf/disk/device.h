@@ -98,7 +98,8 @@ int device_try(struct device *device);
 void device_kick(struct device *device);
 /* Have the next request hang, where --io-fault says so. Any thread. */
 void device_arm(struct device *device);
-/* Take as many as --io-fault says at once, as if they had come just before the depth was lowered. To be followed by that. Any thread. */
+/* Take as many as --io-fault says at once, as if they had come just before the depth was lowered. To be followed by that. Any
+ * thread. */
 void device_burst(struct device *device);
 /* Whose session hears of writes into guest memory, NULL: none. Waits for marks that are being made. */
 void device_mark_for(struct device *device, struct sluice *session);

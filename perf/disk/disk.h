@@ -37,8 +37,8 @@ struct disk_verdict {
 	char first[CONTENT_TEXT];
 };
 
-/* Open the file; settings->id says which it must be, 0: it is made if it is not there. `memory` is borrowed. `kind`: of what the guest's
- * drivers write. */
+/* Open the file; settings->id says which it must be, 0: it is made if it is not there. `memory` is borrowed. `kind`: of what
+ * the guest's drivers write. */
 int disk_create(const struct disk_settings *settings, const struct memory *memory, enum block_kind kind, struct disk **ret_disk,
 		char error[IMAGE_ERROR]);
 /* The guest must not use it any more. NULL is allowed. */
@@ -47,8 +47,8 @@ uint64_t disk_id(const struct disk *disk);
 
 /* ---------------------------------------------------------------- whose it is */
 
-/* Take it; -EBUSY: another process has it. anew: its guest begins anew if another had it in between. Nothing to do where this end has it
- * already. It comes at rest, at depth 0. */
+/* Take it; -EBUSY: another process has it. anew: its guest begins anew if another had it in between. Nothing to do where this
+ * end has it already. It comes at rest, at depth 0. */
 int disk_acquire(struct disk *disk, bool anew);
 bool disk_is_here(const struct disk *disk);
 /* Let it go: nothing is picked any more, what the kernel has is waited for, and all that is written is on the disk. */
@@ -66,8 +66,8 @@ int disk_try(struct disk *disk);
 /* ---------------------------------------------------------------- the guest's side */
 
 uint32_t disk_queues(const struct disk *disk);
-/* A queue's driver does one thing; false: it should wait. disk_bell() first, then whether to stand still, then this, then disk_wait(): no
- * completion and no disk_wake() is missed. A thread a queue. */
+/* A queue's driver does one thing; false: it should wait. disk_bell() first, then whether to stand still, then this, then
+ * disk_wait(): no completion and no disk_wake() is missed. A thread a queue. */
 bool disk_step(struct disk *disk, uint32_t queue, struct sluice *marked);
 uint32_t disk_bell(struct disk *disk, uint32_t queue);
 void disk_wait(struct disk *disk, uint32_t queue, uint32_t bell);
@@ -95,7 +95,8 @@ void disk_add_gap(struct disk *disk, uint64_t ns);
 
 /* The guest is about to run, with the disk at its usual depth. */
 void disk_go_on(struct disk *disk);
-/* Have the running guest offer nothing new until disk_go_on(), and wait until all is done but what hangs, for some seconds at most. */
+/* Have the running guest offer nothing new until disk_go_on(), and wait until all is done but what hangs, for some seconds at
+ * most. */
 void disk_settle(struct disk *disk);
 /* Compare all of it with the guest's record. The guest must stand still since disk_settle(), the disk be this end's. */
 int disk_verify(struct disk *disk, struct disk_verdict *ret);

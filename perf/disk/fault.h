@@ -14,9 +14,9 @@ enum fault_kind { FAULT_NONE, FAULT_HANG, FAULT_FAIL, FAULT_SLOW, FAULT_BURST };
 
 struct fault {
 	enum fault_kind kind;
-	/* hang: for so many ms does one request of each migration hang, 0: for ever; fail: one of so many fails;
-	 * slow: each takes so many ms longer; burst: the guest asks for little until the depth is first lowered, then for all it may, and so
-	 * many are taken as if they had come before that */
+	/* hang: for so many ms does one request of each migration hang, 0: for ever; fail: one of so many fails; slow: each
+	 * takes so many ms longer; burst: the guest asks for little until the depth is first lowered, then for all it may, and
+	 * so many are taken as if they had come before that */
 	uint64_t value;
 };
 

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The file behind a disk: made by migperf, shared by both ends of a migration, locked by the one that may use it.
  *
- * Its first block says that migperf made it: no other file is ever written to, whatever path a user or a peer names. The lock belongs
- * to the open file, so it is gone with the process; that is what makes two ends that both believe to own the guest show.
+ * Its first block says that migperf made it: no other file is ever written to, whatever path a user or a peer names. The lock
+ * belongs to the open file, so it is gone with the process; that is what makes two ends that both believe to own the guest
+ * show.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -39,7 +40,8 @@ static int read_superblock(struct image *image)
 
 #define PIECE (1u << 20)
 
-/* Written, not only allocated: a filesystem that is full shows here, not as errors that nobody asked for, and first writes need no journal. */
+/* Written, not only allocated: a filesystem that is full shows here, not as errors that nobody asked for, and first writes need
+ * no journal. */
 static int write_all(int fd)
 {
 	const off_t size = (off_t)AREA_FILE_BLOCKS * AREA_BLOCK;

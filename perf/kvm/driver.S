@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The KVM guest's driver of one of its disk's queues: what a CPU of its own executes, like code.S without interrupts and without a stack.
+/* The KVM guest's driver of one of its disk's queues: what a CPU of its own executes, like code.S without interrupts and
+ * without a stack.
  *
- * It keeps as much outstanding as it is told, and checks every completion against its record (perf/disk/record.h), as the process guest's
- * driver does (perf/disk/driver.c). Each slot has blocks of its own, so no two requests are for the same one and nothing must be searched.
- * It writes nine words of a block (perf/disk/block.h), and adds up those nine when it checks one: what is torn, old or another's has another
- * sum. One step is one completion taken, or one request offered; between two steps it asks the VMM, so that nothing it does takes long.
+ * It keeps as much outstanding as it is told, and checks every completion against its record (perf/disk/record.h), as the
+ * process guest's driver does (perf/disk/driver.c). Each slot has blocks of its own, so no two requests are for the same one
+ * and nothing must be searched. It writes nine words of a block (perf/disk/block.h), and adds up those nine when it checks one:
+ * what is torn, old or another's has another sum. One step is one completion taken, or one request offered; between two steps
+ * it asks the VMM, so that nothing it does takes long.
  *
- * rbx the ring, rbp the record, r12 1 << 32, r13 and r14 the generator's multiplier and addend, edx the port to ask next; within a
- * step rdi a slot's number and rsi its place in the record.
+ * rbx the ring, rbp the record, r12 1 << 32, r13 and r14 the generator's multiplier and addend, edx the port to ask next;
+ * within a step rdi a slot's number and rsi its place in the record.
  */
 #ifdef __x86_64__
 #include "perf/disk/block.h"
@@ -100,8 +102,8 @@ kvm_driver:
 	cmpl	$0, RECORD_SLOT_KEPT(%rsi)
 	jne	check
 
-/* How many blocks: 2 bits; to write or to read: 1; from which page of the buffer on: 8; where, of what is the slot's: all 32. A slot whose blocks
- * always came to the same pages would read what these hold already: nothing would have to be marked */
+/* How many blocks: 2 bits; to write or to read: 1; from which page of the buffer on: 8; where, of what is the slot's: all 32. A
+ * slot whose blocks always came to the same pages would read what these hold already: nothing would have to be marked */
 choose:
 	movl	$0, RECORD_SLOT_KEPT(%rsi)
 	mov	RECORD_RNG(%rbp), %rax

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* The CPUs that drive a KVM guest's disk, as the VMM sees them: one for each of its queues, behind those that write.
  *
- * Such a CPU says at every step what it did, and is told how much it is to keep outstanding. Where there is nothing to do it sleeps here, on its
- * queue's bell, as a halted CPU does until its interrupt. It has looked at its ring after it was last answered, so what must have changed
- * since to wake it is the bell as it was then. Whoever changes the machine's word rings all bells. The other way, a request offered, goes
- * without an exit: KVM rings the device's bell.
+ * Such a CPU says at every step what it did, and is told how much it is to keep outstanding. Where there is nothing to do it
+ * sleeps here, on its queue's bell, as a halted CPU does until its interrupt. It has looked at its ring after it was last
+ * answered, so what must have changed since to wake it is the bell as it was then. Whoever changes the machine's word rings all
+ * bells. The other way, a request offered, goes without an exit: KVM rings the device's bell.
  */
 #include <errno.h>
 #include <sys/ioctl.h>

@@ -3,8 +3,8 @@
 #ifndef PERF_KVM_DRIVERS_H
 #define PERF_KVM_DRIVERS_H
 
-/* A driver asks how many requests it is to keep outstanding, and says by the port what it did since it last asked. Where it found nothing to
- * do it is answered once there may be something: that is its interrupt. */
+/* A driver asks how many requests it is to keep outstanding, and says by the port what it did since it last asked. Where it
+ * found nothing to do it is answered once there may be something: that is its interrupt. */
 #define DRIVERS_IDLE 0x20
 #define DRIVERS_TOOK 0x24 /* a completion */
 #define DRIVERS_OFFERED 0x28

@@ -16,8 +16,8 @@ struct kvm_regs;
 #define LAYOUT_DRIVER_PAGE 2u /* code too */
 
 /* In pages from the beginning of guest memory; set once. First page: nothing. Then code, page tables, the zipf table where the
- * pattern needs it, the count of each page of memory, from data_page on what the guest writes and what it leaves alone, and at disk_page what
- * its disk's drivers and the device share: nothing where it has none. */
+ * pattern needs it, the count of each page of memory, from data_page on what the guest writes and what it leaves alone, and at
+ * disk_page what its disk's drivers and the device share: nothing where it has none. */
 struct layout {
 	struct content content;
 	enum pattern_kind pattern;
@@ -58,7 +58,8 @@ static inline int layout_owner(const struct layout *layout, uint64_t page)
 /* What vCPU `vcpu` fills with --fill guest: [*ret_first, *ret_end). */
 void layout_fills(const struct layout *layout, uint32_t vcpu, uint64_t *ret_first, uint64_t *ret_end);
 
-/* What `page` holds after `count` writes, into a whole page at `to`. Whether it is more than memory never touched. Not for counts. */
+/* What `page` holds after `count` writes, into a whole page at `to`. Whether it is more than memory never touched. Not for
+ * counts. */
 bool layout_content(const struct layout *layout, uint64_t page, uint32_t count, void *to);
 
 /* Whether all of these pages are data that is all zero before it is written. */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* test_disk.c: migperf's disk: the ring, the driver's record against devices that lie, the device against a real file, and its controls.
- * Marks are caught here (--wrap), so that the test sees when they are made. */
+/* test_disk.c: migperf's disk: the ring, the driver's record against devices that lie, the device against a real file, and its
+ * controls. Marks are caught here (--wrap), so that the test sees when they are made. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdatomic.h>
@@ -828,8 +828,8 @@ static void the_audit_finds_what_was_spoiled(void)
 	CU_ASSERT(audit_after(hide_an_error, &verdict) > 0);
 }
 
-/* A guest may see that its last request is done while the device is still about to count it, and a driver be about to offer another: the
- * audit must find neither. */
+/* A guest may see that its last request is done while the device is still about to count it, and a driver be about to offer
+ * another: the audit must find neither. */
 static _Atomic unsigned steps;
 
 static void *count_late(void *arg)

@@ -718,8 +718,8 @@ static void a_log_slow_to_stop_holds_nobody_up(void)
 	sem_destroy(&slow_log.go_on);
 }
 
-/* As loop(), beside a guest that says every millisecond that it wrote half of its memory, as long as it runs. (To really write while a page
- * is being read is what guests do, and what ThreadSanitizer objects to.) */
+/* As loop(), beside a guest that says every millisecond that it wrote half of its memory, as long as it runs. (To really write
+ * while a page is being read is what guests do, and what ThreadSanitizer objects to.) */
 static bool loop_writing(struct pair *p, bool (*until)(const struct pair *), int ms)
 {
 	struct timespec now;
@@ -769,7 +769,8 @@ static void limits_change_while_it_runs(void)
 	CU_ASSERT(p.source.running && !p.destination.running);
 	pair_stop(&p);
 
-	/* A guest that cannot be moved in a millisecond, in rounds that take four seconds each: once it may take long, it is done at once. */
+	/* A guest that cannot be moved in a millisecond, in rounds that take four seconds each: once it may take long, it is
+	 * done at once. */
 	pair_start(&p);
 	CU_ASSERT_EQUAL(sluice_set(p.source.session, SLUICE_DOWNTIME_LIMIT_MS, 1), 0);
 	CU_ASSERT_EQUAL(sluice_set(p.source.session, SLUICE_STREAMS, 1),
@@ -924,7 +925,8 @@ static void expect_no_error(const struct side *side)
 }
 
 /* The link is cut once, before or after each of the last frames. No operator is needed: it ends by itself, with one guest, and
- * within the time that a decided session is remembered. EITHER: what the frame is answered with may be faster than the cut after it. */
+ * within the time that a decided session is remembered. EITHER: what the frame is answered with may be faster than the cut
+ * after it. */
 static void a_cut_link_heals(void)
 {
 	enum where { HERE, THERE, EITHER };
