@@ -506,8 +506,9 @@ static void complete(struct sluice *s, struct input *in, char text[SLUICE_ERROR_
 static bool step(struct sluice *s, struct input *in)
 {
 	char text[SLUICE_ERROR_MAX] = "";
-	struct actions actions = { 0 };
+	struct actions actions; /* not cleared as a whole, a step mostly has few: actions_add() clears what it gives */
 	uint64_t began = now_ns();
+	actions.n = 0;
 	complete(s, in, text);
 	if (s->side == SIDE_SOURCE)
 		source_step(&s->decide.source, in, &actions);

@@ -297,7 +297,12 @@ static void note(enum sim_side side, const struct input *in, enum sluice_phase p
 void __real_source_step(struct source *source, const struct input *input, struct actions *actions);
 void __wrap_source_step(struct source *source, const struct input *input, struct actions *actions)
 {
-	const struct source before = *source;
+	/* Not all of it: it is large, and a step is often. */
+	const struct {
+		enum source_state state;
+		uint32_t landed;
+		struct deadline deadline;
+	} before = { source->state, source->landed, source->deadline };
 
 	contracts_told(source, input);
 	__real_source_step(source, input, actions);
@@ -321,7 +326,10 @@ void __wrap_source_step(struct source *source, const struct input *input, struct
 void __real_destination_step(struct destination *destination, const struct input *input, struct actions *actions);
 void __wrap_destination_step(struct destination *destination, const struct input *input, struct actions *actions)
 {
-	const struct destination before = *destination;
+	const struct {
+		enum destination_state state;
+		struct deadline deadline;
+	} before = { destination->state, destination->deadline };
 
 	__real_destination_step(destination, input, actions);
 	waits_destination(destination);

@@ -23,14 +23,15 @@
 uint64_t sim_now;
 bool sim_verbose;
 char sim_broken[512];
+uint64_t sim_state[4];
 
 /* So many are enough to meet everything that can happen. */
 enum { COVERAGE_SEEDS = 10000 };
 
 static const char *program;
-static uint64_t current_seed, state[4];
+static uint64_t current_seed;
 
-/* ---------------------------------------------------------------- chance: xoshiro256**, seeded by splitmix64 */
+/* ---------------------------------------------------------------- chance: seeded by splitmix64 */
 
 void sim_seed(uint64_t seed)
 {
@@ -38,36 +39,17 @@ void sim_seed(uint64_t seed)
 		uint64_t z = seed += 0x9e3779b97f4a7c15u;
 		z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
 		z = (z ^ z >> 27) * 0x94d049bb133111ebu;
-		state[i] = z ^ z >> 31;
+		sim_state[i] = z ^ z >> 31;
 	}
 	sim_now = SIM_S;
 	sim_broken[0] = 0;
 }
 
-uint64_t sim_random(void)
-{
-	uint64_t x = state[1] * 5, r = (x << 7 | x >> 57) * 9, t = state[1] << 17;
-
-	state[2] ^= state[0];
-	state[3] ^= state[1];
-	state[1] ^= state[2];
-	state[0] ^= state[3];
-	state[2] ^= t;
-	state[3] = state[3] << 45 | state[3] >> 19;
-	return r;
-}
-
-uint64_t sim_below(uint64_t n)
-{
-	return n ? (uint64_t)((unsigned __int128)sim_random() * n >> 64) : 0;
-}
-
 uint64_t sim_spread(uint64_t low, uint64_t high)
 {
-	uint64_t octaves = 0;
+	uint64_t octaves = low && low < high ? (uint64_t)(__builtin_clzll(low) - __builtin_clzll(high)) : 0;
 
-	while (low << octaves < high && octaves < 62)
-		octaves++;
+	octaves += low << octaves < high;
 	uint64_t from = low << sim_below(octaves + 1), to = 2 * from - 1;
 	from = from > high ? high : from;
 	to = to > high ? high : to;

@@ -18,9 +18,25 @@ extern char sim_broken[512]; /* what was broken, "": nothing */
 
 /* Random numbers, all from the seed. */
 void sim_seed(uint64_t seed);
-uint64_t sim_random(void);
+extern uint64_t sim_state[4];
+/* xoshiro256**. Inline, as some 50,000 are drawn a seed. */
+static inline uint64_t sim_random(void)
+{
+	uint64_t *state = sim_state, x = state[1] * 5, r = (x << 7 | x >> 57) * 9, t = state[1] << 17;
+
+	state[2] ^= state[0];
+	state[3] ^= state[1];
+	state[1] ^= state[2];
+	state[0] ^= state[3];
+	state[2] ^= t;
+	state[3] = state[3] << 45 | state[3] >> 19;
+	return r;
+}
 /* In [0, n). */
-uint64_t sim_below(uint64_t n);
+static inline uint64_t sim_below(uint64_t n)
+{
+	return n ? (uint64_t)((unsigned __int128)sim_random() * n >> 64) : 0;
+}
 /* In [low, high], as many in each octave. */
 uint64_t sim_spread(uint64_t low, uint64_t high);
 /* One time in n. */
