@@ -247,6 +247,10 @@ bool goal_plan(uint64_t seed)
 	struct cell earlier = { c.side, SLUICE_DEVICE, FAULT_LOCK_HELD, MESSAGE_READY };
 	if (c.fault == FAULT_LOCK_HELD && c.message == MESSAGE_ANSWER)
 		plan_at(&earlier);
+	/* It takes some windows until a round is open in one: by then what landed would be known. */
+	struct cell unheard = { c.side, SLUICE_ACTIVE, FAULT_STALL_LINK, MESSAGE_STREAMS_UP };
+	if (c.phase == SLUICE_DRAINING && c.message == MESSAGE_STREAMS_UP && fault_harm(c.fault))
+		plan_at(&unheard);
 	if (sim_one_in(fault_harm(c.fault) || c.fault == FAULT_LOG_FAILS
 			       ? 2
 			       : 4)) /* so that it may strike in the midst of what otherwise is one go */
@@ -272,10 +276,11 @@ bool goal_plan(uint64_t seed)
 	if (c.phase == SLUICE_DRAINING) {
 		disk_must_be_slow();
 		embedder_habits.param[SLUICE_DRAIN_WINDOW_MS] |= 512;
+		embedder_habits.param[SLUICE_DRAIN_SHARE] = 100; /* else the first comes late */
 		if (fault_harm(c.fault)) /* rounds go on meanwhile, and it is early: what landed is not yet known */
 			guest_write_much();
 		if (c.message == MESSAGE_STREAMS_UP)
-			wire_habits_now.latency_ns = 5 * SIM_MS;
+			wire_habits_now.latency_ns = 20 * SIM_MS;
 	}
 	embedder_habits.param[SLUICE_REMEMBER_MS] |= 1024;
 	embedder_habits.never_continues =
