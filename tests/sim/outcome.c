@@ -150,7 +150,7 @@ static void has_stayed(const struct input *in)
 
 	if (!said || known || in->type == INPUT_CLOSE || in->type == INPUT_MESSAGE || wires_link_of(SIM_DESTINATION, &apart_ns))
 		return;
-	enum { DROPPED_MS = 50 }; /* from the word to let go of a link until that is done */
+	enum { DROPPED_MS = 250 }; /* from the word to let go of a link until that is done: threads may hesitate */
 	uint64_t remember_ms = embedder_habits.param[SLUICE_REMEMBER_MS];
 	remember_ms += remember_ms ? embedder_habits.param[SLUICE_DEAD_PEER_MS] : 0;
 	if (apart_ns / SIM_MS + DROPPED_MS < remember_ms)
