@@ -355,7 +355,7 @@ static int start(struct migration *migration, const char *uri)
 	error = sluice_source_start(migration->end.session, uri);
 	if (error)
 		guest_park(migration->guest);
-	else
+	else if (!migration->again)
 		progress_say(&migration->progress, "migration started");
 	return error;
 }
@@ -366,7 +366,7 @@ static int start_preparing(struct migration *migration, const char *uri)
 
 	migration->tables_before = os_page_table_bytes();
 	error = sluice_source_start(migration->end.session, uri);
-	if (!error)
+	if (!error && !migration->again)
 		progress_say(&migration->progress, "preparing the destination's memory");
 	return error;
 }
@@ -509,8 +509,11 @@ static enum ending reach(struct migration *migration, const char *uri, bool prep
 	uint64_t until = os_now_ns() + RETRY_FOR_NS;
 	enum ending ending;
 
-	while ((ending = run_session(migration, uri, preparing, os_now_ns() < until)) == ENDING_BUSY)
+	migration->again = false;
+	while ((ending = run_session(migration, uri, preparing, os_now_ns() < until)) == ENDING_BUSY) {
+		migration->again = true;
 		loop_wait(migration->loop, os_now_ns() + RETRY_NS);
+	}
 	return ending;
 }
 

@@ -38,6 +38,7 @@ struct migration {
 	double cpu_before_s;
 	struct disk_view disk_before;
 	bool follows; /* the destination was reached before, and may still be ending that */
+	bool again;   /* it was, so this is another try of what was said to have begun */
 };
 
 /* From beginning to verdict, into migration->result. Where --prealloc is wanted, the destination is made to populate its memory
