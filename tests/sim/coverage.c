@@ -304,12 +304,13 @@ void __wrap_source_step(struct source *source, const struct input *input, struct
 		struct deadline deadline;
 	} before = { source->state, source->landed, source->deadline };
 
+	bool current = input->link == source->dials && source->state != SOURCE_APART;
 	contracts_told(source, input);
 	__real_source_step(source, input, actions);
 	waits_source(source);
 	still_step(source, input, actions);
 	pace_step(SIM_SOURCE, actions);
-	promises_taken(SIM_SOURCE, input, actions, source->state >= SOURCE_WAIT_RUNNING);
+	promises_taken(SIM_SOURCE, input, actions, current, source->state >= SOURCE_WAIT_RUNNING);
 	contracts_ordered(actions);
 	/* Late words change nothing; and what landed is no news after READY, though a report may come after it. */
 	bool news = actions->n || source->state != before.state ||
@@ -334,7 +335,7 @@ void __wrap_destination_step(struct destination *destination, const struct input
 	__real_destination_step(destination, input, actions);
 	waits_destination(destination);
 	pace_step(SIM_DESTINATION, actions);
-	promises_taken(SIM_DESTINATION, input, actions, false);
+	promises_taken(SIM_DESTINATION, input, actions, true, false);
 	bool news = actions->n || destination->state != before.state;
 	bool link = destination->link_up || destination->state == DESTINATION_LISTENING;
 	note(SIM_DESTINATION, input, destination->phase, link && destination->state != DESTINATION_ENDED, news, actions);

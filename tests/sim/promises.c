@@ -126,8 +126,6 @@ void promises_written(uint32_t migration, enum sim_side by, uint32_t type, uint3
 void promises_read(uint32_t migration, enum sim_side by, uint32_t type)
 {
 	words[migration][by].read |= BIT(type);
-	if (type != MESSAGE_HEARTBEAT && type != MESSAGE_EMBEDDER)
-		words[migration][by].last = type;
 }
 
 static bool orders(const struct actions *out, enum action_type type, uint32_t what)
@@ -157,7 +155,7 @@ bool promises_wrong(enum sim_side by, const struct message *m)
 	}
 }
 
-void promises_taken(enum sim_side by, const struct input *in, const struct actions *out, bool gives_up)
+void promises_taken(enum sim_side by, const struct input *in, const struct actions *out, bool current, bool gives_up)
 {
 	const struct message *m = in->message;
 	uint32_t migration = embedders[by].migration;
@@ -165,6 +163,8 @@ void promises_taken(enum sim_side by, const struct input *in, const struct actio
 	if (in->type != INPUT_MESSAGE)
 		return;
 	const struct sluice *s = embedders[by].session;
+	if (current && m->type != MESSAGE_HEARTBEAT && m->type != MESSAGE_EMBEDDER)
+		words[migration][by].last = m->type;
 	if (by == SIM_SOURCE && m->type == MESSAGE_LANDED && !gives_up &&
 	    (m->u.landed.n != s->welcome.streams || m->u.landed.round > s->decide.source.round))
 		sim_violation("Law 7: LANDED speaks of %u streams and round %u, and the source goes on", m->u.landed.n,

@@ -26,8 +26,8 @@ bool promises_was_written(uint32_t migration, enum sim_side by, uint32_t type);
 bool promises_was_read(uint32_t migration, enum sim_side by, uint32_t type);
 /* Does a word say which attempt it is about, which must be the right one? */
 bool promises_numbered(uint32_t type);
-/* A side's deciding code has taken a word, perhaps one about another attempt. */
-void promises_taken(enum sim_side by, const struct input *in, const struct actions *out, bool gives_up);
+/* A side's deciding code has seen a word, perhaps one about another attempt. `current`: it came on a link that was not given up meanwhile. */
+void promises_taken(enum sim_side by, const struct input *in, const struct actions *out, bool current, bool gives_up);
 /* A word is about another attempt. */
 bool promises_wrong(enum sim_side by, const struct message *m);
 /* The source dials, to tell somebody; and who is it to tell, where nobody listens? */
