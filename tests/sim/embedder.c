@@ -394,6 +394,7 @@ void embedder_start(enum sim_side side)
 				.listener = before.listener,
 				.up = true,
 				.crashed_ever = before.crashed_ever,
+				.closed_before = before.closed || before.closed_before,
 				.knows = before.knows,
 				.ran = before.ran,
 				.close_at = FIBER_FOREVER,

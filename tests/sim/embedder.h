@@ -33,8 +33,9 @@ struct embedder {
 	enum sluice_phase phase;
 	struct answer answers[SLUICE_RESUME + 1];
 	bool resume_failed;
-	bool closed;   /* its session, though that had not completed */
-	bool may_drop; /* a guest that it was given: a callback failed */
+	bool closed;        /* its session, though that had not completed */
+	bool closed_before; /* or one before it */
+	bool may_drop;      /* a guest that it was given: a callback failed */
 	uint64_t close_at, cancel_at, continue_at;
 	int resolve;   /* operator: -1 nothing, 0 discard, 1 run */
 	bool resolved; /* was told so, and it took effect */

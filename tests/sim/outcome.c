@@ -68,7 +68,7 @@ bool outcome_calm_since(uint64_t when)
 /* Neither side has closed a session that had something to tell. */
 static bool closed_early(void)
 {
-	return embedders[SIM_SOURCE].closed || embedders[SIM_DESTINATION].closed;
+	return embedders[SIM_SOURCE].closed || embedders[SIM_DESTINATION].closed || embedders[SIM_DESTINATION].closed_before;
 }
 
 void outcome_phase(enum sim_side side, enum sluice_phase phase)
@@ -111,12 +111,10 @@ static void has_heard(void)
 	if (only(kinds & ~BIT(FAULT_CANCEL_SOURCE)) && promises_was_written(s->migration, SIM_DESTINATION, MESSAGE_REFUSE) &&
 	    !promises_was_read(s->migration, SIM_SOURCE, MESSAGE_REFUSE))
 		sim_violation("Law 9: the source was refused, and is not told so");
-	/* Of a destination that waits for the next guest already nobody knows whether it was closed. */
-	bool known = embedders[SIM_DESTINATION].migration == s->migration;
-	if (only(of_callbacks | of_cancels) && known && !closed_early() && !guest.lost && wires_links_of(s->migration) > 1)
+	if (only(of_callbacks | of_cancels) && !closed_early() && !guest.lost && wires_links_of(s->migration) > 1)
 		sim_violation("Law 9: the source had to dial again, and nothing was wrong with its link");
-	if (only(of_wires) && known && embedders[SIM_DESTINATION].up && !s->resolved &&
-	    wires_links_of(s->migration) > 1 + faults_strikes())
+	if (only(of_wires) && embedders[SIM_DESTINATION].migration == s->migration && embedders[SIM_DESTINATION].up &&
+	    !s->resolved && wires_links_of(s->migration) > 1 + faults_strikes())
 		sim_violation("Law 9: the source had to dial %u times, and only %u times something was wrong",
 			      wires_links_of(s->migration), faults_strikes());
 }
