@@ -112,10 +112,20 @@ static uint64_t delivered(struct sluice *s)
 	return all > s->link.messages_before ? all - s->link.messages_before : 0;
 }
 
+uint64_t frames_beat_at(struct sluice *s)
+{
+	struct link *link = &s->link;
+	/* A first link begins with HELLO and a later one with ANSWER, which control may be slow to say: nothing comes before. */
+	pthread_mutex_lock(&link->lock);
+	bool owes = !link->seq_out && (link->number > 1) == (s->side == SIDE_DESTINATION);
+	pthread_mutex_unlock(&link->lock);
+	return !link->conn || owes ? UINT64_MAX : link->beat_ns + link->beat_ms * 1000000ull;
+}
+
 void frames_beat(struct sluice *s, uint64_t now)
 {
 	struct link *link = &s->link;
-	if (!link->conn || now < link->beat_ns + link->beat_ms * 1000000ull)
+	if (now < frames_beat_at(s))
 		return;
 	link->beat_ns = now;
 	struct message m = { .type = MESSAGE_HEARTBEAT };

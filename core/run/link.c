@@ -257,7 +257,7 @@ static int poll_timeout(struct sluice *s, uint64_t now, bool unread, uint64_t fl
 	struct link *link = &s->link;
 	uint64_t at = flush_until ? flush_until : now + 1000000000ull;
 	if (link->conn && !flush_until) {
-		uint64_t beat_at = link->beat_ns + link->beat_ms * 1000000ull;
+		uint64_t beat_at = frames_beat_at(s);
 		uint64_t dead_at = link->heard_ns + link->dead_ms * 1000000ull;
 		at = beat_at < at ? beat_at : at;
 		at = dead_at < at ? dead_at : at;

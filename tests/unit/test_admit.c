@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "core/run/admit.h"
+#include "core/run/frames.h"
 #include "core/run/session.h"
 #include "streams/greeting.h"
 #include "tests/unit/harness.h"
@@ -167,4 +168,31 @@ static void over(void)
 	}
 }
 
-SUITE("admit", TEST(a_flood_does_not_fill_the_inbox), TEST(gone_before_it_was_admitted), TEST(over))
+/* Control may be slow to say HELLO, or ANSWER: no heartbeat is the first frame where one of these must be. */
+static void nothing_comes_before_the_first_word(void)
+{
+	for (enum side side = SIDE_SOURCE; side <= SIDE_DESTINATION; side++) {
+		for (uint32_t number = 1; number <= 2; number++) {
+			struct caller c;
+			struct message m = { .type = MESSAGE_HEARTBEAT };
+			bool owes = (number > 1) == (side == SIDE_DESTINATION);
+			begin();
+			call(&c, 3);
+			session->link.greetings.n = 0;
+			session->side = side;
+			session->link.conn = &c.conn;
+			session->link.up = true;
+			session->link.number = number;
+			CU_ASSERT_EQUAL(frames_beat_at(session) == UINT64_MAX, owes);
+			pthread_mutex_lock(&session->link.lock);
+			CU_ASSERT_EQUAL(frames_queue(&session->link, &m), 0); /* whatever it is */
+			pthread_mutex_unlock(&session->link.lock);
+			CU_ASSERT(frames_beat_at(session) != UINT64_MAX);
+			session->side = SIDE_DESTINATION;
+			end();
+		}
+	}
+}
+
+SUITE("admit", TEST(a_flood_does_not_fill_the_inbox), TEST(gone_before_it_was_admitted), TEST(over),
+      TEST(nothing_comes_before_the_first_word))
