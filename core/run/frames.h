@@ -19,7 +19,7 @@ void frames_write(struct sluice *s);
 void frames_read(struct sluice *s, uint64_t now);
 /* Forget all of the last connection: half frames, what was queued, numbers. Also frees what a link that ends still has. */
 void frames_reset(struct link *link);
-/* When the next heartbeat is due; UINT64_MAX: none for now. */
+/* When the next heartbeat is due; UINT64_MAX: not before the word that the link must begin with. */
 uint64_t frames_beat_at(struct sluice *s);
 /* Queue a heartbeat when it is time for one. */
 void frames_beat(struct sluice *s, uint64_t now);
