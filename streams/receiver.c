@@ -156,6 +156,29 @@ static void tell_landed(void *arg, uint32_t round)
 	owner->config.ops->round_landed(owner->config.core, round);
 }
 
+/* A source that has announced its last round sends nothing after it: the guest may run here, and is the only one to write its memory. */
+static int begin(struct receiver *r)
+{
+	/* seq_cst, and in this order: pairs with receivers_last() */
+	atomic_store_explicit(&r->landing, r->round, memory_order_seq_cst);
+	uint32_t last = atomic_load_explicit(&r->owner->last, memory_order_seq_cst);
+
+	return last && r->round > last ? wrong(r, -EBADMSG, "a batch of round %u came, and %u was the last", r->round, last) : 0;
+}
+
+static int land(struct receiver *r)
+{
+	int e = begin(r);
+
+	if (!e && r->frame.head.type == BATCH_PAGES)
+		e = land_pages(r);
+	else if (!e && r->frame.head.type == BATCH_STATE)
+		e = land_state(r);
+	atomic_store_explicit(&r->landing, 0,
+			      memory_order_release); /* pairs with receivers_last(): nothing of it is written any more */
+	return e;
+}
+
 /* The next batch, wholly. */
 static int take_batch(struct receiver *r)
 {
@@ -163,12 +186,8 @@ static int take_batch(struct receiver *r)
 	uint64_t held;
 	int e = receive_frame(r);
 
-	if (e)
-		return e;
-	if (head->type == BATCH_PAGES)
-		e = land_pages(r);
-	else if (head->type == BATCH_STATE)
-		e = land_state(r);
+	if (!e)
+		e = land(r);
 	if (e)
 		return e;
 	batch_taken(head, &r->place);

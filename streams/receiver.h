@@ -19,6 +19,7 @@ struct receiver {
 	_Atomic(struct conn *) conn; /* NULL until added, then for good; closed by receivers_destroy */
 
 	/* Written by the thread, read by any. */
+	_Atomic uint32_t landing; /* the round of the batch that it is about to land, or lands; 0: none */
 	struct receiver_stats stats;
 	struct waiter waiter;
 
@@ -40,6 +41,7 @@ struct receivers {
 	uint64_t bytes;
 
 	struct gate gate;
+	_Atomic uint32_t last; /* round, after which nothing may come; 0: not known yet */
 	_Atomic bool cancel;
 	struct receiver receiver[];
 };

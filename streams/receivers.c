@@ -77,6 +77,16 @@ uint32_t receivers_passed(const struct receivers *rs)
 	return gate_passed(&rs->gate);
 }
 
+int receivers_last(struct receivers *rs, uint32_t round)
+{
+	/* seq_cst, and in this order: a receiver says what it is about to land, and then looks at the last round. */
+	atomic_store_explicit(&rs->last, round, memory_order_seq_cst);
+	for (uint32_t i = 0; i < rs->config.streams; i++)
+		if (atomic_load_explicit(&rs->receiver[i].landing, memory_order_seq_cst) > round)
+			return -EBADMSG;
+	return 0;
+}
+
 void receivers_cancel(struct receivers *rs)
 {
 	atomic_store_explicit(&rs->cancel, true, memory_order_seq_cst); /* pairs with receivers_add and receiver_run */

@@ -38,6 +38,9 @@ int receivers_create(const struct receivers_config *config, struct receivers **r
 int receivers_add(struct receivers *receivers, uint32_t stream, struct conn *conn);
 /* The round that has passed the gate. Any thread. */
 uint32_t receivers_passed(const struct receivers *receivers);
+/* Nothing of a later round than this is landed any more: its stream ends. -EBADMSG: something is just being
+ * landed. Any thread; does not block. */
+int receivers_last(struct receivers *receivers, uint32_t round);
 /* Make every wait of the receivers end; any thread, does not block. No lost() is called for what ends this way. */
 void receivers_cancel(struct receivers *receivers);
 /* Cancel, join and close: no callback afterwards; statistics and waiters stay readable. Again: does nothing. */

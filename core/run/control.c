@@ -392,6 +392,12 @@ static void check_message(struct sluice *s, struct input *in, char text[SLUICE_E
 		   s->decide.destination.state == DESTINATION_ACTIVE) {
 		stopped_there(s, 0, in->now_ns); /* at least so long, should an operator have to say GO */
 		int rc = state_in_expect(&s->state_in, m->u.switchover.round, m->u.switchover.n, m->u.switchover.sections, text);
+		struct receivers *receivers = atomic_load_explicit(&s->receivers, memory_order_relaxed);
+		if (rc >= 0 && receivers_last(receivers, m->u.switchover.round)) {
+			rc = -EBADMSG;
+			snprintf(text, SLUICE_ERROR_MAX,
+				 "the source sends pages after its last round: use the same version on both sides");
+		}
 		in->code = rc < 0 ? rc : 0;
 		if (rc == 1) {
 			struct input landed = { .type = INPUT_STATE_LANDED,

@@ -828,8 +828,47 @@ static void a_stream_ahead_waits_at_the_gate(void)
 	tear_down(l.w);
 }
 
+/* Once the last round is known nothing of a later one is landed, and what was being landed is told of. */
+static void nothing_comes_after_the_last_round(void)
+{
+	for (int before = 0; before < 2; before++) {
+		struct liar l;
+		liar_meets(&l, 1, COMPRESS_NONE, true);
+		batch_seal(&l.batch, BATCH_MARK, &l.place);
+		liar_sends(&l);
+		for (int i = 0; i < 5000 && receivers_passed(l.w->receivers) < 1; i++)
+			usleep(1000);
+		CU_ASSERT_EQUAL(l.w->landed_round, 1);
+		if (before)
+			CU_ASSERT_EQUAL(receivers_last(l.w->receivers, 1), 0);
+		batch_reset(&l.batch, 2);
+		batch_add_raw(&l.batch, 4, 0, 1, l.pages);
+		batch_seal(&l.batch, BATCH_PAGES, &l.place);
+		if (before) {
+			liar_sends(&l);
+		} else { /* all but its payload */
+			l.conn->transport->write(l.conn, l.batch.iov[0].iov_base, l.batch.iov[0].iov_len);
+			for (int i = 0; i < 5000 && atomic_load(&receivers_stats(l.w->receivers, 0)->state) != RECEIVER_LANDING;
+			     i++)
+				usleep(1000);
+			usleep(100000); /* it has the extents, too */
+			CU_ASSERT_EQUAL(receivers_last(l.w->receivers, 1), -EBADMSG);
+			l.conn->transport->shutdown(l.conn);
+		}
+		for (int i = 0; i < 5000 && !atomic_load(&l.w->lost_error); i++)
+			usleep(1000);
+		CU_ASSERT_EQUAL(atomic_load(&l.w->placed_pages), 0);
+		CU_ASSERT(strstr(l.w->lost_text,
+				 before ? "a batch of round 2 came, and 1 was the last" : "broke off within a batch") != NULL);
+		CU_ASSERT_EQUAL(receivers_last(l.w->receivers, 1), 0);
+		l.conn->transport->close(l.conn);
+		tear_down(l.w);
+	}
+}
+
 SUITE("pool", TEST(rounds_land_over_tcp), TEST(rounds_land_over_unix), TEST(rounds_land_compressed), TEST(one_stream_and_eight),
       TEST(cancel_at_any_time), TEST(cancel_ends_the_bandwidth_limit), TEST(a_lifted_limit_lets_senders_go),
       TEST(the_limit_is_kept), TEST(nobody_listens), TEST(receivers_that_die_are_noticed),
       TEST(each_damaged_field_ends_the_stream), TEST(rubbish_ends_the_stream), TEST(pages_that_do_not_exist_are_refused),
-      TEST(lz4_is_judged), TEST(ends_are_told_apart), TEST(a_stream_ahead_waits_at_the_gate))
+      TEST(lz4_is_judged), TEST(ends_are_told_apart), TEST(a_stream_ahead_waits_at_the_gate),
+      TEST(nothing_comes_after_the_last_round))
