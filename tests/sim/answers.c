@@ -26,6 +26,7 @@ void answers_given_up(struct embedder *e, struct answer *a)
 
 void answers_asked(struct embedder *e, enum sluice_request r)
 {
+	enum { LATE_MS = 100 };
 	struct answer *a = &e->answers[r];
 
 	if (a->due)
@@ -46,9 +47,14 @@ void answers_asked(struct embedder *e, enum sluice_request r)
 		a->code = -EEXIST;
 	faults_last_until(a->at);
 	sim_trace("%s is asked: %s%s", embedder_names[e->side], requests[r], a->code ? " (will fail)" : "");
-	if (r == SLUICE_RESUME) /* whatever else was under way is given up */
-		for (int i = 1; i < SLUICE_RESUME; i++)
-			answers_given_up(e, &e->answers[i]);
+	for (int i = 1; i < SLUICE_RESUME && r == SLUICE_RESUME; i++) { /* whatever else was under way is given up */
+		struct answer *other = &e->answers[i];
+		/* But a guest is not resumed while it is being saved, say: the answer is waited for as long as any. */
+		if (other->due && sim_now + LATE_MS * SIM_MS < other->since + embedder_habits.callback_ms[e->side] * SIM_MS)
+			sim_violation("Law 9: the %s is asked to resume while %s is under way", embedder_names[e->side],
+				      requests[i]);
+		answers_given_up(e, other);
+	}
 	if (a->at == sim_now)
 		answers_give(e, r);
 }
@@ -63,7 +69,7 @@ static void save_sections(struct embedder *e)
 		snprintf(name, sizeof name, "dev%u", i);
 		guest.final_length[i] = (uint32_t)sim_below(embedder_habits.section_bytes + 1);
 		struct sluice_section section = {
-			.name = name, .version = i, .data = state_data, .length = guest.final_length[i]
+			.name = name, .version = i + 1, .data = state_data, .length = guest.final_length[i]
 		};
 		if (sluice_save_section(e->session, &section))
 			sim_violation("a section of %u bytes is refused", guest.final_length[i]);

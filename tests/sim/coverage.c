@@ -10,6 +10,7 @@
 #include "core/decide/source.h"
 #include "tests/sim/contracts.h"
 #include "tests/sim/embedder.h"
+#include "tests/sim/heed.h"
 #include "tests/sim/outcome.h"
 #include "tests/sim/pace.h"
 #include "tests/sim/promises.h"
@@ -303,6 +304,7 @@ void __wrap_source_step(struct source *source, const struct input *input, struct
 		uint32_t landed;
 		struct deadline deadline;
 	} before = { source->state, source->landed, source->deadline };
+	bool cancellable = source_cancellable(source);
 
 	bool current = input->link == source->dials && source->state != SOURCE_APART;
 	contracts_told(source, input);
@@ -310,6 +312,7 @@ void __wrap_source_step(struct source *source, const struct input *input, struct
 	waits_source(source);
 	still_step(source, input, actions);
 	pace_step(SIM_SOURCE, actions);
+	heed_step(SIM_SOURCE, input, actions, cancellable, source->phase);
 	promises_taken(SIM_SOURCE, input, actions, current, source->state >= SOURCE_WAIT_RUNNING);
 	contracts_ordered(actions);
 	/* Late words change nothing; and what landed is no news after READY, though a report may come after it. */
@@ -331,10 +334,13 @@ void __wrap_destination_step(struct destination *destination, const struct input
 		enum destination_state state;
 		struct deadline deadline;
 	} before = { destination->state, destination->deadline };
+	bool cancellable = destination_cancellable(destination);
 
 	__real_destination_step(destination, input, actions);
 	waits_destination(destination);
 	pace_step(SIM_DESTINATION, actions);
+	heed_step(SIM_DESTINATION, input, actions, cancellable,
+		  destination->state == DESTINATION_GIVING_UP ? destination->ends_in : destination->phase);
 	promises_taken(SIM_DESTINATION, input, actions, true, false);
 	bool news = actions->n || destination->state != before.state;
 	bool link = destination->link_up || destination->state == DESTINATION_LISTENING;

@@ -381,7 +381,9 @@ void wire_visit(uint32_t migration)
 			     .page_size = SLUICE_PAGE_SIZE,
 			     .dead_peer_ms = (uint32_t)embedder_habits.dead_peer_ms[SIM_SOURCE],
 			     .streams = 1,
-			     .n_regions = guest.regions };
+			     .n_regions = guest.regions,
+			     .cookie_length = EMBEDDER_COOKIE };
+	memcpy(h->cookie, embedder_cookie, EMBEDDER_COOKIE);
 	for (uint32_t i = 0; i < guest.regions; i++) {
 		snprintf(h->regions[i].name, sizeof h->regions[i].name, "%s", guest.region[i].name);
 		h->regions[i].size = (uint64_t)guest.region[i].pages * SLUICE_PAGE_SIZE;

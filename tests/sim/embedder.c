@@ -86,6 +86,8 @@ static void on_event(void *opaque, const struct sluice_event *event)
 		sim_violation("Law 9: the source has given up, and its guest is slowed down by %u %% still", guest.throttle);
 	promises_phase(e->side, e->phase);
 	outcome_phase(e->side, e->phase);
+	if (e->phase == SLUICE_COMPLETED && error.code)
+		sim_violation("Law 9: the %s has completed with an error: %s", embedder_names[e->side], error.text);
 	if (e->phase == SLUICE_COMPLETED)
 		talk_word_told(e->side);
 	e->continue_at = FIBER_FOREVER;
@@ -102,12 +104,15 @@ static void on_event(void *opaque, const struct sluice_event *event)
 		faults_last_until(e->close_at);
 }
 
+const char embedder_cookie[EMBEDDER_COOKIE] = "dev0 is a disk";
+
 static void on_incoming(void *opaque, const struct sluice_offer *offers, size_t n, const void *cookie, size_t length)
 {
 	struct embedder *e = opaque;
 
-	(void)cookie;
-	if (n != guest.regions || length > SLUICE_MESSAGE_MAX)
+	if (length != sizeof embedder_cookie || memcmp(cookie, embedder_cookie, length))
+		sim_violation("Law 9: the source's cookie did not arrive as it was set");
+	if (n != guest.regions)
 		sim_violation("Law 7: an offer of %zu regions came through", n);
 	for (uint32_t i = 0; i < n; i++) {
 		struct sluice_region r = {
@@ -161,6 +166,10 @@ static void on_load(void *opaque, const struct sluice_section *sections, size_t 
 		sim_violation("Law 5: %zu sections of device state came, %u were saved", n, guest.final_sections);
 	for (uint32_t i = 0; i < n; i++) {
 		const unsigned char *data = sections[i].data;
+		char name[16];
+		snprintf(name, sizeof name, "dev%u", i);
+		if (strcmp(sections[i].name, name) || sections[i].version != i + 1)
+			sim_violation("Law 5: section %u is called %s, version %u", i, sections[i].name, sections[i].version);
 		if (sections[i].length != guest.final_length[i])
 			sim_violation("Law 5: section %u has %zu bytes, %u were saved", i, sections[i].length,
 				      guest.final_length[i]);
@@ -333,7 +342,8 @@ static bool open_session(struct embedder *e)
 		if (sluice_add_region(e->session, &r, NULL))
 			return false;
 	}
-	return !sluice_source_start(e->session, "tcp:127.0.0.1:4747");
+	return !sluice_set_cookie(e->session, embedder_cookie, sizeof embedder_cookie) &&
+	       !sluice_source_start(e->session, "tcp:127.0.0.1:4747");
 }
 
 static void close_session(struct embedder *e)

@@ -59,6 +59,9 @@ struct embedder_habits {
 };
 
 extern const char *const embedder_names[];
+/* What the two have to say to each other about the guest. */
+enum { EMBEDDER_COOKIE = 14 };
+extern const char embedder_cookie[EMBEDDER_COOKIE];
 extern struct embedder embedders[2];
 extern struct embedder_habits embedder_habits;
 

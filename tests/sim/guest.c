@@ -136,15 +136,22 @@ void guest_keep_final(void)
 		guest.final[p] = *guest_page(SIM_SOURCE, p);
 }
 
+static uint32_t region_of(uint32_t page)
+{
+	uint32_t r = 0;
+
+	while (page >= guest.region[r].first + guest.region[r].pages)
+		r++;
+	return r;
+}
+
 static void mark(uint32_t page, uint32_t n, bool discarded)
 {
 	struct sluice *s = world_session(SIM_SOURCE);
-	uint32_t r = 0;
+	uint32_t r = region_of(page);
 
 	if (!s)
 		return;
-	while (page >= guest.region[r].first + guest.region[r].pages)
-		r++;
 	uint64_t at = (uint64_t)(page - guest.region[r].first) * SLUICE_PAGE_SIZE;
 	if (sim_one_in(2)) /* others go on in the midst of it */
 		sim_countdown = 1 + (int)sim_below(6);
@@ -155,8 +162,11 @@ static void mark(uint32_t page, uint32_t n, bool discarded)
 		at -= at ? 100 : 0, end += end < size ? 100 : 0;
 	if (discarded)
 		sluice_discarded(s, r, at, end - at);
-	else
-		sluice_mark_dirty(s, r, at, (uint64_t)n * SLUICE_PAGE_SIZE - (sim_one_in(2) ? 100 : 0));
+	else { /* of the first and the last page only some bytes were written */
+		uint64_t lead = sim_one_in(2) ? sim_below(SLUICE_PAGE_SIZE / 2) : 0,
+			 tail = sim_one_in(2) ? sim_below(SLUICE_PAGE_SIZE / 2) : 0;
+		sluice_mark_dirty(s, r, at + lead, end - at - lead - tail);
+	}
 	fiber_current->public_calls--;
 }
 
@@ -168,21 +178,28 @@ static void begin_writing(void)
 	guest.writing = true;
 }
 
-static void write_page(uint32_t page, bool by_device)
+/* A device may write some pages in one go. */
+static void write_pages(uint32_t first, uint32_t n, bool by_device)
 {
+	uint32_t end = guest.region[region_of(first)].first + guest.region[region_of(first)].pages;
+
+	n = n < end - first ? n : end - first;
 	begin_writing();
-	guest.present[page] = 1;
-	guest.writes++;
-	if (!by_device && !guest.marks_only) { /* with the write, as the hardware does it */
-		guest.logged_at[page] = guest.logged[page] ? guest.logged_at[page] : guest.writes;
-		guest.logged[page] = 1;
+	for (uint32_t page = first; page < first + n; page++) {
+		guest.present[page] = 1;
+		guest.writes++;
+		if (!by_device && !guest.marks_only) { /* with the write, as the hardware does it */
+			guest.logged_at[page] = guest.logged[page] ? guest.logged_at[page] : guest.writes;
+			guest.logged[page] = 1;
+		}
+		guest.unmarked[page]++;
+		*guest_page(SIM_SOURCE, page) = sim_one_in(16) ? 0 : ++guest.version;
+		sim_yield();
 	}
-	guest.unmarked[page]++;
-	*guest_page(SIM_SOURCE, page) = sim_one_in(16) ? 0 : ++guest.version;
-	sim_yield();
 	if (by_device || guest.marks_only)
-		mark(page, 1, false);
-	guest.unmarked[page]--;
+		mark(first, n, false);
+	for (uint32_t page = first; page < first + n; page++)
+		guest.unmarked[page]--;
 	guest.writing = false;
 }
 
@@ -202,16 +219,13 @@ static uint32_t choose_page(void)
 
 void guest_write(bool by_device)
 {
-	write_page(choose_page(), by_device);
+	write_pages(choose_page(), by_device && sim_one_in(4) ? 1 + (uint32_t)sim_below(3) : 1, by_device);
 }
 
 /* The guest gives pages back. */
 static void discard(uint32_t page)
 {
-	uint32_t r = 0;
-
-	while (page >= guest.region[r].first + guest.region[r].pages)
-		r++;
+	uint32_t r = region_of(page);
 	uint32_t n = 1 + (uint32_t)sim_below(8), end = guest.region[r].first + guest.region[r].pages, first = page;
 	if (n > end - first)
 		n = end - first;
@@ -229,7 +243,7 @@ static void discard(uint32_t page)
 	guest.writing = false;
 	/* And takes one of them again soon. */
 	if (!sim_one_in(4))
-		write_page(first, !sim_one_in(4));
+		write_pages(first, 1, !sim_one_in(4));
 }
 
 void *guest_body(void *arg)

@@ -14,6 +14,7 @@
 #include "tests/sim/goal.h"
 #include "tests/sim/guest.h"
 #include "tests/sim/heap.h"
+#include "tests/sim/heed.h"
 #include "tests/sim/laws.h"
 #include "tests/sim/operator.h"
 #include "tests/sim/outcome.h"
@@ -233,6 +234,7 @@ static void check_progress(void)
 	outcome_look();
 	laws_dead_peers_noticed(embedder_habits.dead_peer_ms);
 	pace_look();
+	heed_look();
 	still_look();
 	if (fibers_steps() > steps_most + sim_now / SIM_S * steps_a_second)
 		sim_violation("Law 6: %lu steps and no end: something spins", fibers_steps());
