@@ -9,7 +9,7 @@
  * Throttling: before it enters the guest the thread sets a timer of its own to when the vCPU's share of time is over, which kicks it out;
  * and it sleeps for the rest. The guest's pace and the size of a grant know nothing of that time.
  *
- * Pace: the guest asks how much it may write. It is told as much as takes half a millisecond, or what its rate allows by now;
+ * Pace: the guest asks how much it may write. It is told as much as takes a quarter of a millisecond or so, or what its rate allows by now;
  * where that is nothing, the thread sleeps as a halted CPU does, and wakes with every tick.
  */
 #include <errno.h>
@@ -33,8 +33,9 @@
 
 #define TICK_NS OS_MS
 #define CATCH_UP_NS (50 * OS_MS) /* a vCPU that was held up longer does not make up for the rest */
-#define BEAT_SHORT_NS (OS_MS / 4)
-#define BEAT_LONG_NS OS_MS
+/* A batch under way when the guest is paused is ended at the destination, where its pages are touched for the first time. */
+#define BEAT_SHORT_NS (OS_MS / 8)
+#define BEAT_LONG_NS (OS_MS / 2)
 #define FIRST_BATCH 16u /* writes of the smallest kind */
 #define MAX_BATCH (1u << 20)
 /* With a dirty ring: KVM looks whether it is full when a vCPU is entered, and where it emulates all, not before the next exit. It keeps
