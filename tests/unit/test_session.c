@@ -788,6 +788,68 @@ static void limits_change_while_it_runs(void)
 	pair_stop(&p);
 }
 
+/* Likewise what the last round is expected to get, by somebody's word: it counts for more than what rounds get, be it less or more. */
+static void switchover_bandwidth_changes_while_it_runs(void)
+{
+	struct pair p;
+
+	pair_start(&p);
+	CU_ASSERT_EQUAL(sluice_set(p.source.session, SLUICE_DOWNTIME_LIMIT_MS, 1), 0);
+	CU_ASSERT_EQUAL(sluice_set(p.source.session, SLUICE_STREAMS, 1), 0);
+	CU_ASSERT_EQUAL(sluice_set(p.source.session, SLUICE_BANDWIDTH, 20 << 20), 0);
+	start(&p);
+	CU_ASSERT_FATAL(loop_writing(&p, third_round, PATIENCE_MS));
+	/* Half of the guest: 64 s by that word, and in rounds 4 s. */
+	CU_ASSERT_EQUAL(sluice_set(p.source.session, SLUICE_SWITCHOVER_BANDWIDTH, 64 << 10), 0);
+	CU_ASSERT_EQUAL(sluice_set(p.source.session, SLUICE_BANDWIDTH, 1 << 20), 0);
+	CU_ASSERT_EQUAL(sluice_set(p.source.session, SLUICE_DOWNTIME_LIMIT_MS, 1500), 0);
+	loop_writing(&p, both_completed, 500);
+	CU_ASSERT(active(&p));
+	CU_ASSERT(source_stats(&p).downtime_expected_ms > 10000);
+	CU_ASSERT_EQUAL(sluice_set(p.source.session, SLUICE_SWITCHOVER_BANDWIDTH, 1 << 30), 0);
+	CU_ASSERT(loop_writing(&p, both_completed, 2500));
+	CU_ASSERT_EQUAL(memcmp(p.source.memory, p.destination.memory, BYTES), 0);
+	if (sluice_cancel(p.source.session))
+		CU_ASSERT_EQUAL(sluice_close(p.source.session), 0);
+	pair_stop(&p);
+}
+
+/* What writers mark in a round that was fetched before it began only its count can tell of, and does: the dirty rate that is told is that
+ * at which rounds take pages off. Rounds of 40 ms are too short for surveys, which would tell, too. */
+static void marks_in_a_fetched_round_are_told(void)
+{
+	enum { MS_BEFORE = 300, MS_LOOKED = 700 };
+	struct sluice_stats before, after;
+	double told = 0, looks = 0;
+	struct pair p;
+
+	pair_start(&p);
+	CU_ASSERT_EQUAL(sluice_set(p.source.session, SLUICE_STREAMS, 1), 0);
+	CU_ASSERT_EQUAL(sluice_set(p.source.session, SLUICE_COMPRESS, SLUICE_COMPRESS_NONE), 0);
+	CU_ASSERT_EQUAL(sluice_set(p.source.session, SLUICE_BANDWIDTH, 100 << 20), 0);
+	/* Half of the guest would take 160 ms: it never fits, but is always worth a count. */
+	CU_ASSERT_EQUAL(sluice_set(p.source.session, SLUICE_SWITCHOVER_BANDWIDTH, 25 << 20), 0);
+	CU_ASSERT_EQUAL(sluice_set(p.source.session, SLUICE_DOWNTIME_LIMIT_MS, 100), 0);
+	start(&p);
+	CU_ASSERT_FATAL(loop(&p, active));
+	loop_writing(&p, both_completed, MS_BEFORE);
+	before = source_stats(&p);
+	uint64_t began = now_ns();
+	while (now_ns() - began < MS_LOOKED * UINT64_C(1000000)) {
+		loop_writing(&p, both_completed, 5);
+		after = source_stats(&p);
+		told += (double)after.dirty_bytes_per_s;
+		looks++;
+	}
+	double really = (double)(after.guest_bytes - before.guest_bytes) / ((double)(now_ns() - began) * 1e-9);
+	CU_ASSERT(active(&p));
+	CU_ASSERT(after.rounds - before.rounds >= 3);
+	CU_ASSERT(told / looks > really / 3);
+	if (sluice_cancel(p.source.session))
+		CU_ASSERT_EQUAL(sluice_close(p.source.session), 0);
+	pair_stop(&p);
+}
+
 static bool first_round(const struct pair *p)
 {
 	return p->source.rounds >= 1;
@@ -1145,6 +1207,7 @@ SUITE("session", TEST(migrates), TEST(drains), TEST(drain_that_fails), TEST(drai
       TEST(depth_that_is_not_taken), TEST(depth_that_takes_long), TEST(long_windows_are_warned_of),
       TEST(sections_outlive_dispatch), TEST(callbacks_that_fail), TEST(slow_callbacks_are_not_death),
       TEST(nobody_is_dead_before_times_are_agreed), TEST(a_callback_that_never_answers), TEST(the_clock_jump_is_told),
-      TEST(cancels), TEST(limits_change_while_it_runs), TEST(a_log_slow_to_stop_holds_nobody_up), TEST(what_is_left_falls),
+      TEST(cancels), TEST(limits_change_while_it_runs), TEST(switchover_bandwidth_changes_while_it_runs),
+      TEST(marks_in_a_fetched_round_are_told), TEST(a_log_slow_to_stop_holds_nobody_up), TEST(what_is_left_falls),
       TEST(marks_and_discards_count), TEST(close_and_resolve_have_their_time), TEST(a_cut_link_heals), TEST(cut_again_and_again),
       TEST(operators_end_it), TEST(asks_the_next_session))
