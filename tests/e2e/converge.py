@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 
-from migperf import CANCELLED, FAILED, SANITIZED, SHORT, USAGE, Checks, Process, completed, kept, loopback, run, sane
+from migperf import CANCELLED, FAILED, SANITIZED, SHORT, USAGE, Checks, Process, Server, completed, kept, loopback, run, sane
 
 checks = Checks()
 WARNING = re.compile(r"warning: the guest does not converge: it dirties (\d+) MB/s, (\d+) MB/s get through, its downtime would be (\d+) ms")
@@ -72,6 +72,20 @@ def struggling(kind):
         checks.check(SANITIZED or guest["throttle_max_percent"] == 60, f"{label}: throttle_max_percent", guest)
         written = guest["pages_written"] / result.json["time"]["total_ms"] * 1e3
         checks.check(written < 0.85 * 80 * 256, f"{label}: the guest was not slowed down: {written:.0f} pages/s", guest)
+        full_speed(guest, 80, label)
+
+    # The destination dies while the guest is slowed down so much that one that still is does not pass for one at full speed.
+    label = f"{kind}: destination killed at --throttle 95"
+    with Server() as server:
+        with Process("-c", server.uri, "-J", "--guest", kind, "-m", "8M", "-b", "16M", "--dirty-rate", "80M", "--downtime", "5",
+                     "--throttle", "95", "--dead-peer", "700") as process:
+            if checks.check(process.wait_for("does not converge"), f"{label}: the warning", process.stderr()):
+                time.sleep(6)
+            server.send(signal.SIGKILL)
+            result = process.wait(15)
+    if kept(checks, result, label, (FAILED,)):
+        guest = result.json["guest"]
+        checks.check(SANITIZED or guest["throttle_max_percent"] >= 70, f"{label}: throttle_max_percent", guest)
         full_speed(guest, 80, label)
 
 
