@@ -25,6 +25,7 @@ int loop_init(struct loop *loop)
 	sigaddset(&set, SIGUSR1);
 	pthread_sigmask(SIG_BLOCK, &set, NULL);
 	signal(SIGPIPE, SIG_IGN); /* a reader of our output that went away must not end a migration */
+	signal(SIGXFSZ, SIG_IGN); /* nor a limit of file sizes, which is told of as an error */
 	loop->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 	loop->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	return loop->signal_fd < 0 || loop->wake_fd < 0 ? -errno : 0;

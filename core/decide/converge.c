@@ -21,6 +21,7 @@ static const double put_off_share = 0.75; /* of that goes to pages that are put 
 static const double newest = 0.7;         /* weight of the newest measurement */
 static const double sample_s = 0.05;      /* sending is measured so often, where a round is long */
 static const double short_s = 0.02, long_s = 0.2;
+static const double tail_ms = 2;  /* from the last page to the guest's running, beside loading */
 static const double known = 1e-3; /* added to a rate that was measured: known, even if zero */
 
 void converge_init(struct converge *c)
@@ -143,6 +144,28 @@ static double leaves(const struct converge *c)
 bool converge_struggles(const struct converge *c)
 {
 	return c->pages_per_s > 0 && leaves(c) >= worthwhile;
+}
+
+bool converge_never_fits(const struct converge *c, uint64_t state_bytes, uint64_t limit_ms)
+{
+	return c->tries && converge_expected_ms(c, 0, state_bytes) > (double)limit_ms;
+}
+
+/* Loading there takes about as long as saving did here. */
+static double overhead(double so_far_ms, double save_ms)
+{
+	return so_far_ms + save_ms + tail_ms;
+}
+
+double converge_stopped(const struct converge *c, double so_far_ms, double save_ms, uint64_t pages, uint64_t state_bytes)
+{
+	return overhead(so_far_ms, save_ms) + converge_pages_ms(c, pages, state_bytes);
+}
+
+void converge_in_vain(struct converge *c, double so_far_ms, double save_ms)
+{
+	c->tries++;
+	c->overhead_ms = overhead(so_far_ms, save_ms);
 }
 
 /* Each stop in vain asks for more certainty. */

@@ -24,9 +24,6 @@ struct converge {
 	uint32_t extra_rounds; /* run although the limit was met */
 };
 
-/* From the last page to the guest's running, where nothing better is known. */
-#define CONVERGE_TAIL_MS 2.0
-
 enum verdict {
 	VERDICT_ROUND,      /* another round */
 	VERDICT_SWITCHOVER, /* stop the guest */
@@ -53,10 +50,17 @@ enum verdict converge_judge(struct converge *c, uint64_t remaining, uint64_t put
 /* The same question in the midst of a round, of which there is something left to send: may the guest be stopped now, and does the
  * rest of the round buy nothing? */
 bool converge_enough(const struct converge *c, uint64_t remaining, uint64_t put_off, uint64_t state_bytes, uint64_t limit_ms);
+/* The guest was stopped, its state saved and its last pages counted, which took so long, `save_ms` of it saving. Returns how long it would
+ * stand still in all. */
+double converge_stopped(const struct converge *c, double so_far_ms, double save_ms, uint64_t pages, uint64_t state_bytes);
+/* That was too long: it was stopped in vain. */
+void converge_in_vain(struct converge *c, double so_far_ms, double save_ms);
 /* How many pages the round that was opened may put off to the last one: none while rounds shrink by themselves. */
 uint64_t converge_allowance(struct converge *c, uint64_t state_bytes, uint64_t limit_ms);
 /* Would another round leave about as much as there is now? */
 bool converge_struggles(const struct converge *c);
+/* Is stopping it too long by itself, by all that was seen of it, whatever rounds achieve? */
+bool converge_never_fits(const struct converge *c, uint64_t state_bytes, uint64_t limit_ms);
 /* How long so many pages and so much state take on the wire, ms. */
 double converge_pages_ms(const struct converge *c, uint64_t pages, uint64_t state_bytes);
 /* How long the guest would stand still for so many pages and so much state, ms. */

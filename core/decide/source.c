@@ -83,12 +83,15 @@ static void final_synced(struct source *s, const struct input *in, struct action
 {
 	s->synced_ns = in->now_ns;
 	double so_far = ms_between(s->pause_ns + held_ns(s), in->now_ns);
-	s->expected_ms = so_far + converge_pages_ms(&s->converge, in->remaining, s->state_bytes) + CONVERGE_TAIL_MS;
-	if (s->expected_ms > (double)in->params.downtime_limit_ms && in->remaining) {
-		s->converge.tries++;
-		s->converge.overhead_ms = so_far + CONVERGE_TAIL_MS; /* what pausing, saving and counting really take here */
-		turn_back(s, in, out, false);
-		return;
+	double save_ms = ms_between(s->continued_ns, s->saved_ns);
+	s->expected_ms = converge_stopped(&s->converge, so_far, save_ms, in->remaining, s->state_bytes);
+	if (s->expected_ms > (double)in->params.downtime_limit_ms) {
+		converge_in_vain(&s->converge, so_far, save_ms);
+		if (in->remaining) {
+			turn_back(s, in, out, false);
+			return;
+		}
+		source_warn_heavy(s, in, out); /* no round will ever make it better */
 	}
 	source_round_open(s, in, out, true, true);
 }

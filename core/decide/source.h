@@ -60,7 +60,7 @@ struct source {
 	uint32_t device_tries;
 	uint32_t struggling;              /* rounds in a row that did not get nearer */
 	uint32_t throttle, throttle_most; /* percent: now, and at most so far */
-	bool warned;                      /* that it does not converge */
+	bool warned_fast, warned_heavy;   /* that it does not converge: by what it dirties, or because stopping takes too long */
 	uint64_t state_bytes;
 	/* The switchover, as measured. */
 	uint64_t pause_ns, paused_ns, continued_ns, saved_ns, synced_ns, sent_ns, ready_ns, running_ns;

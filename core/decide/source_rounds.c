@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* source_rounds.c: precopy. ROUND -> (COUNTING -> verdict) -> ROUND ... -> SETTLING, with a rest where next to nothing is dirty. */
+#include <inttypes.h>
+#include <stdarg.h>
 #include <stdio.h>
 
 #include "core/decide/source_steps.h"
@@ -12,13 +14,14 @@ enum {
 	THROTTLE_FIRST = 20,   /* percent, and the steps beyond: as QEMU's cpu-throttle-initial and cpu-throttle-increment */
 	THROTTLE_STEP = 10,
 	ENOUGH_SURVEYS = 2, /* in a row: senders that did not get to run for 50 ms are no slow wire */
+	REST_LOOK_MS = 100, /* rounds of next to nothing are looked at so often */
 	LOOK_MS = 1000,     /* a round that lasts longer is looked at in its midst */
 };
 
 void source_round_open(struct source *s, const struct input *in, struct actions *out, bool fetched, bool last)
 {
 	s->round++;
-	s->round_opened_ns = s->struggled_ns = in->now_ns;
+	s->round_opened_ns = in->now_ns;
 	s->cut = false;
 	s->enough = 0;
 	s->round_pages_before = in->pages;
@@ -51,25 +54,45 @@ void source_round_close(struct source *s, const struct input *in, struct actions
 	};
 }
 
+__attribute__((format(printf, 3, 4))) static void warn_once(bool *warned, struct actions *out, const char *format, ...)
+{
+	va_list args;
+	if (*warned)
+		return;
+	*warned = true;
+	va_start(args, format);
+	vsnprintf(actions_add(out, ACTION_WARN)->text, SLUICE_ERROR_MAX, format, args);
+	va_end(args);
+}
+
+void source_warn_heavy(struct source *s, const struct input *in, struct actions *out)
+{
+	warn_once(&s->warned_heavy, out,
+		  "the guest cannot be stopped for as short as %" PRIu64
+		  " ms: pausing it and moving its %.1f MB of device state take %.0f ms by themselves; "
+		  "allow more downtime or bandwidth",
+		  in->params.downtime_limit_ms, (double)s->state_bytes * 1e-6,
+		  converge_expected_ms(&s->converge, 0, s->state_bytes));
+}
+
 /* Another round is to be sent. Is it any use? */
 static void struggle(struct source *s, const struct input *in, struct actions *out, uint64_t remaining)
 {
+	uint64_t limit_ms = in->params.downtime_limit_ms;
+	bool fast = converge_struggles(&s->converge), heavy = converge_never_fits(&s->converge, s->state_bytes, limit_ms);
+	s->struggled_ns = in->now_ns;
 	s->expected_ms = converge_expected_ms(&s->converge, remaining, s->state_bytes);
-	if (!converge_struggles(&s->converge) || s->expected_ms <= (double)in->params.downtime_limit_ms)
-		s->struggling = 0;
-	else
-		s->struggling++;
+	s->struggling = (fast || heavy) && s->expected_ms > (double)limit_ms ? s->struggling + 1 : 0;
 	if (s->struggling < STRUGGLING_ROUNDS)
 		return;
-	if (!s->warned) {
-		s->warned = true;
-		snprintf(actions_add(out, ACTION_WARN)->text, SLUICE_ERROR_MAX,
-			 "the guest does not converge: it dirties %.0f MB/s, %.0f MB/s get through, its downtime would be %.0f "
-			 "ms; allow "
-			 "more downtime, bandwidth or throttling",
-			 s->converge.dirty_pages_per_s * 4096e-6, s->converge.pages_per_s * 4096e-6, s->expected_ms);
-	}
-	if (s->throttle < in->params.throttle_max) {
+	if (fast)
+		warn_once(&s->warned_fast, out,
+			  "the guest does not converge: it dirties %.0f MB/s, %.0f MB/s get through, its downtime would be %.0f "
+			  "ms; allow more downtime, bandwidth or throttling",
+			  s->converge.dirty_pages_per_s * 4096e-6, s->converge.pages_per_s * 4096e-6, s->expected_ms);
+	else
+		source_warn_heavy(s, in, out);
+	if (fast && s->throttle < in->params.throttle_max) {
 		uint32_t next = s->throttle ? s->throttle + THROTTLE_STEP : THROTTLE_FIRST;
 		source_throttle(s, out, next < in->params.throttle_max ? next : in->params.throttle_max);
 		s->struggling = 0; /* see what it does */
@@ -97,8 +120,8 @@ void source_surveyed(struct source *s, const struct input *in, struct actions *o
 	s->enough = enough ? s->enough + 1 : 0;
 	if (s->enough >= ENOUGH_SURVEYS) {
 		source_cut(s, out);
-	} else if (in->now_ns - s->struggled_ns >= LOOK_MS * 1000000u) {
-		s->struggled_ns = in->now_ns;
+	} else if (in->now_ns - (s->struggled_ns > s->round_opened_ns ? s->struggled_ns : s->round_opened_ns) >=
+		   LOOK_MS * 1000000u) {
 		struggle(s, in, out, remaining);
 	}
 }
@@ -153,6 +176,8 @@ void source_counted(struct source *s, const struct input *in, struct actions *ou
 		await(s, SOURCE_RESTING, opens_ns < most_ns ? opens_ns : most_ns,
 		      "a time at which the guest's I/O may be brought to rest");
 	} else if (in->remaining < REST_PAGES) {
+		if (!good && in->now_ns - s->struggled_ns >= REST_LOOK_MS * 1000000u)
+			struggle(s, in, out, in->remaining);
 		await(s, SOURCE_RESTING, in_ms(in, REST_MS), "the guest to write more");
 	} else {
 		if (!good)

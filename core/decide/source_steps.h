@@ -50,6 +50,8 @@ void source_round_close(struct source *s, const struct input *in, struct actions
 void source_surveyed(struct source *s, const struct input *in, struct actions *out);
 /* End it where it is: the moment to stop the guest has come. */
 void source_cut(struct source *s, struct actions *out);
+/* Tell, once, that the limit is too short whatever rounds achieve. */
+void source_warn_heavy(struct source *s, const struct input *in, struct actions *out);
 /* Every sender has marked its end: what next? */
 void source_round_sent(struct source *s, const struct input *in, struct actions *out);
 /* A full sync, and then source_counted(). */

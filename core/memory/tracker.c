@@ -132,7 +132,7 @@ free_tracker:
 	free(tracker);
 failed:
 	if (rc != -ENOTSUP)
-		snprintf(error, SLUICE_ERROR_MAX, "tracker: %s", strerror(-rc));
+		snprintf(error, SLUICE_ERROR_MAX, "tracker: %s%s", strerror(-rc), rc == -EMFILE ? ": raise ulimit -n" : "");
 	return rc;
 }
 

@@ -164,9 +164,8 @@ static void arm(struct sluice *s)
 static void open_round(struct sluice *s, const struct action *a)
 {
 	atomic_store_explicit(&s->marks, 0, memory_order_relaxed);
-	s->found_untold = a->fetched && !a->last;
-	atomic_store_explicit(&s->found, 0, memory_order_relaxed);
-	if (!s->found_untold)
+	s->fetched = a->fetched;
+	if (!a->fetched || a->last)
 		atomic_store_explicit(&s->sync_ns, 0, memory_order_relaxed);
 	if (a->last) {
 		state_out_rewind(&s->state_out);
@@ -196,10 +195,6 @@ static void cut_round(struct sluice *s)
 
 static void sync_all(struct sluice *s)
 {
-	/* What a round that fetched has found was told of when it was sent; what writers marked in another is told of now, once. */
-	if (!s->found_untold)
-		atomic_store_explicit(&s->found, 0, memory_order_relaxed);
-	s->found_untold = false;
 	atomic_store_explicit(&s->sync_ns, 0, memory_order_relaxed);
 	sync_order(s, SYNC_ALL);
 }
@@ -487,7 +482,9 @@ static void complete(struct sluice *s, struct input *in, char text[SLUICE_ERROR_
 			.fails = param(s, SLUICE_DRAIN_FAIL) == SLUICE_DRAIN_FAILS,
 		},
 	};
-	in->found = atomic_load_explicit(&s->found, memory_order_relaxed);
+	/* Each is told of once: by a count, or by the end of a round that fetched for itself. */
+	if (in->type == INPUT_SYNCED || (in->type == INPUT_ROUND_SENT && !s->fetched))
+		in->found = atomic_exchange_explicit(&s->found, 0, memory_order_relaxed);
 	in->sync_ns = atomic_load_explicit(&s->sync_ns, memory_order_relaxed);
 	in->put_off = heat_put_off(&s->heat);
 	in->moved_bytes = stats_moved(s);

@@ -71,7 +71,7 @@ struct sluice {
 	_Atomic bool cancellable;
 	_Atomic uint32_t marks; /* senders that have marked the open round */
 	_Atomic uint64_t found,
-		sync_ns; /* pages that sync found, or writers marked, since the round opened; time that sync took */
+		sync_ns; /* pages that sync found, or writers marked, and that control was not told of; time that sync took */
 	_Atomic uint64_t landed_bytes;
 	_Atomic uint32_t landed_round; /* destination: all streams have passed its mark */
 	_Atomic uint64_t delivered;    /* embedders' messages given to ours */
@@ -88,7 +88,7 @@ struct sluice {
 	struct hello *hello; /* source: as sent; destination: as received */
 	struct welcome welcome;
 	bool lz4;
-	bool found_untold; /* what writers marked in the open round is told of by its first count: it was fetched before it began */
+	bool fetched; /* the open round began with a count, and does not fetch for itself */
 
 	/* Under `look`: what other threads ask about. */
 	pthread_mutex_t look;

@@ -130,7 +130,9 @@ int vm_open(struct vm *vm, const struct memory *memory, uint32_t ring_pages, cha
 	if (vm->kvm_fd < 0) {
 		result = -errno;
 		snprintf(error, SETTINGS_ERROR, "cannot open /dev/kvm: %s: %s, or use --guest process", strerror(-result),
-			 result == -EACCES ? "join the group that owns it (kvm)" : "load KVM's module (kvm_intel, kvm_amd)");
+			 result == -EACCES                        ? "join the group that owns it (kvm)"
+			 : result == -EMFILE || result == -ENFILE ? "raise ulimit -n"
+								  : "load KVM's module (kvm_intel, kvm_amd)");
 		return result;
 	}
 	result = set_up(vm, memory, ring_pages);

@@ -1720,6 +1720,79 @@ static void struggles_within_a_round(void)
 	CU_ASSERT_EQUAL(r.s.phase, SLUICE_FAILED);
 }
 
+/* Nor does it need much that is dirty: on a slow wire a few pages are enough, and rounds of them are over at once. */
+static void struggles_with_few_pages(void)
+{
+	struct rig r;
+	unsigned warnings = 0;
+	uint64_t pages = 0, n = 20000;
+
+	reach(&r, SOURCE_ROUND);
+	r.params.throttle_max = 45;
+	/* A page takes a millisecond. After the first round 500 are dirty, and then always 500 again. */
+	for (unsigned i = 0; i < 10; i++, n = 500) {
+		struct input in = { .type = INPUT_ROUND_SENT, .found = 250, .remaining = 500, .stream = -1, .round = r.s.round };
+		r.now += n * MS;
+		in.pages = in.nonzero_pages = in.moved_bytes = pages += n;
+		step(&r, in);
+		warnings += count_of(&r.out, ACTION_WARN);
+		if (r.s.state == SOURCE_COUNTING) {
+			in.type = INPUT_SYNCED;
+			step(&r, in);
+			warnings += count_of(&r.out, ACTION_WARN);
+		}
+		if (r.s.state == SOURCE_RESTING) {
+			r.now = r.s.deadline.at_ns;
+			in.type = INPUT_TICK;
+			step(&r, in);
+		}
+		CU_ASSERT_EQUAL(r.s.state, SOURCE_ROUND);
+	}
+	CU_ASSERT_EQUAL(warnings, 1);
+	CU_ASSERT(r.s.warned_fast && !r.s.warned_heavy);
+	CU_ASSERT(r.s.throttle >= 30);
+}
+
+/* What pausing and saving take no round makes less of. That is told: where it keeps the guest from moving, and where nothing does but the
+ * limit. */
+static void tells_of_stops_that_take_too_long(void)
+{
+	struct rig r;
+
+	reach(&r, SOURCE_SAVING);
+	r.now += 400ull * MS;
+	answers(&r, 0);
+	synced(&r, 0);
+	CU_ASSERT_EQUAL(r.s.state, SOURCE_LAST_ROUND);
+	CU_ASSERT_EQUAL(count_of(&r.out, ACTION_WARN), 1);
+	/* Loading takes as long as saving. */
+	CU_ASSERT(r.s.expected_ms > 800 && r.s.expected_ms < 900);
+
+	reach(&r, SOURCE_SAVING);
+	r.now += 400ull * MS;
+	answers(&r, 0);
+	synced(&r, 10);
+	CU_ASSERT_EQUAL(r.s.state, SOURCE_TURNING_BACK);
+	CU_ASSERT_EQUAL(count_of(&r.out, ACTION_WARN), 0);
+	answers(&r, 0);
+	unsigned warnings = 0;
+	for (int i = 0; i < 100 && !warnings; i++) {
+		if (r.s.state == SOURCE_ROUND) {
+			round_sent(&r, 10);
+		} else if (r.s.state == SOURCE_COUNTING) {
+			synced(&r, 10);
+			warnings += count_of(&r.out, ACTION_WARN);
+		} else {
+			CU_ASSERT_EQUAL(r.s.state, SOURCE_RESTING);
+			r.now = r.s.deadline.at_ns;
+			happens(&r, INPUT_TICK);
+		}
+	}
+	CU_ASSERT_EQUAL(warnings, 1);
+	CU_ASSERT(r.s.warned_heavy && !r.s.warned_fast);
+	CU_ASSERT_EQUAL(r.s.throttle, 0);
+}
+
 SUITE("source", TEST(straight_path), TEST(downtime_guard_goes_on), TEST(closing_sync_must_be_empty), TEST(cancel_in_every_state),
       TEST(loss_in_every_state), TEST(losses_while_giving_up), TEST(wrong_message_in_every_state),
       TEST(word_about_another_attempt), TEST(landed_must_be_possible), TEST(deadline_in_every_state),
@@ -1730,4 +1803,5 @@ SUITE("source", TEST(straight_path), TEST(downtime_guard_goes_on), TEST(closing_
       TEST(word_while_telling), TEST(telling_ends), TEST(told_on_a_later_link), TEST(lingering_until_closed),
       TEST(slow_is_not_dead), TEST(dirty_rate_is_not_inflated), TEST(holds_before_switchover),
       TEST(throttles_in_steps_and_lets_go), TEST(cuts_a_round_that_buys_nothing), TEST(a_cut_round_does_not_skip_the_drain),
-      TEST(late_surveys_change_nothing), TEST(struggles_within_a_round))
+      TEST(late_surveys_change_nothing), TEST(struggles_within_a_round), TEST(struggles_with_few_pages),
+      TEST(tells_of_stops_that_take_too_long))
