@@ -242,12 +242,14 @@ static void request_done(struct source *s, const struct input *in, struct action
 	switch (in->request) {
 	case SLUICE_PAUSE:
 		s->paused_ns = in->now_ns;
-		if (in->params.hold) {
+		if (in->params.hold && s->phase != SLUICE_DEVICE) { /* who asks to hold from DEVICE on is too late */
 			enter(s, out, SLUICE_PRE_SWITCHOVER);
 			await(s, SOURCE_HOLDING, in_ms(in, in->params.callback_ms), "the embedder to continue");
-		} else {
-			check(s, in, out);
+			break;
 		}
+		if (s->phase != SLUICE_DEVICE) /* it is not to hold any more */
+			enter(s, out, SLUICE_DEVICE);
+		check(s, in, out);
 		break;
 	case SLUICE_SAVE:
 		s->saved_ns = in->now_ns;

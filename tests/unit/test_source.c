@@ -1497,6 +1497,22 @@ static void holds_before_switchover(void)
 	}
 }
 
+/* Whether to hold may be said while the guest is being stopped: no phase goes back, and none says that a stopped guest runs. */
+static void hold_changes_while_stopping(void)
+{
+	for (int hold = 0; hold < 2; hold++) {
+		struct rig r;
+
+		reach(&r, SOURCE_SETTLING);
+		r.params.hold = hold;
+		hears(&r, MESSAGE_LANDED);
+		SAYS(&r, hold ? "ask:pause" : "phase:device ask:pause");
+		r.params.hold = !hold;
+		answers(&r, 0);
+		SAYS(&r, hold ? "phase:device ask:save" : "ask:save");
+	}
+}
+
 /* A round that takes a second for 100,000 pages, of which as many are dirty again. */
 static void round_in_vain(struct rig *r)
 {
@@ -1801,7 +1817,7 @@ SUITE("source", TEST(straight_path), TEST(downtime_guard_goes_on), TEST(closing_
       TEST(doubt_keeps_everything), TEST(word_on_a_later_link), TEST(go_again_as_often_as_it_takes), TEST(rests_between_tries),
       TEST(no_hot_loop), TEST(old_links_change_nothing), TEST(operator_at_any_time), TEST(gives_up_and_tells),
       TEST(word_while_telling), TEST(telling_ends), TEST(told_on_a_later_link), TEST(lingering_until_closed),
-      TEST(slow_is_not_dead), TEST(dirty_rate_is_not_inflated), TEST(holds_before_switchover),
+      TEST(slow_is_not_dead), TEST(dirty_rate_is_not_inflated), TEST(holds_before_switchover), TEST(hold_changes_while_stopping),
       TEST(throttles_in_steps_and_lets_go), TEST(cuts_a_round_that_buys_nothing), TEST(a_cut_round_does_not_skip_the_drain),
       TEST(late_surveys_change_nothing), TEST(struggles_within_a_round), TEST(struggles_with_few_pages),
       TEST(tells_of_stops_that_take_too_long))
