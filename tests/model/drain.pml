@@ -1,30 +1,40 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* drain.pml: bringing device I/O to rest, for spin: the source's windows, calls that wait in the embedder's loop, and a device whose requests
- * end in their own time, or never.
+ * end in their own time, or never. States and steps are those of core/decide/drain.c and of what source.c asks it.
  *
  * What the embedder is told goes through one queue, in order; of a depth that waits there only the newest value counts. The source asks
- * again only when it was answered. What is under #ifdef is broken on purpose; `run` lists it. */
+ * again only when it was answered. The embedder may say at once that waiting is of no use, or fail to take a depth. What is under #ifdef
+ * is broken on purpose; `run` lists it. */
 
-#ifndef WINDOWS
-#define WINDOWS 3
+#ifndef TRIES
+#define TRIES 3 /* windows in vain before the migration fails: SLUICE_DRAIN_TRIES */
 #endif
+#define USUAL 2 /* requests in flight at most */
+#define SHORT 1
 
-mtype = { FLOWING, QUIET, DRAINED };                    /* the drain */
-mtype = { PRECOPY, CHECKING, SAVED, OVER };             /* the migration */
-mtype = { DEPTH, TRY };                                 /* calls */
+mtype = { FLOWING, SHALLOW, QUIET, DRAINED };           /* the drain */
+mtype = { PRECOPY, PAUSING, HOLDING, CHECKING, SAVED, TURNING_BACK, GIVING_UP, OVER }; /* the migration */
+mtype = { DEPTH, TRY, STOP, GO_ON };                    /* calls */
+mtype = { AT_REST, AGAIN, BUSY };                       /* answers to TRY */
+
+/* Laws by name; no part of a state. `run` sets all but one: a broken model must be refuted by the one that it breaks. */
+hidden byte io, shut, rest, ends;
+#define LAW(name, holds) assert(name || (holds))
 
 mtype drain = FLOWING, migration = PRECOPY;
-chan calls = [3] of { mtype };
-chan answers = [2] of { bool };                         /* at rest? */
+chan calls = [4] of { mtype };
+chan answers = [2] of { mtype };
 bool asked = false, depth_waits = false;
-bool told_picking = true;                               /* the newest value */
-bool picking = true, guest_runs = true;
-byte in_flight = 0, windows = WINDOWS;
+bool depth_failed = false, failed_to_take = false;      /* ever; and the source does not know yet */
+bool stopped = false, resumed = false;                  /* done: pause, resume */
+byte told = USUAL, depth = USUAL;                       /* the newest value; what the device keeps to */
+bool guest_runs = true;
+byte in_flight = 0, busy = 0;                           /* windows in vain */
 bool strayed = false;                                   /* a request came in though nothing was picked up */
 
 inline tell(value)
 {
-	told_picking = value;
+	told = value;
 	if
 	:: !depth_waits -> depth_waits = true; assert(nfull(calls)); calls!DEPTH
 	:: else -> skip
@@ -41,45 +51,76 @@ inline try()
 inline release()
 {
 	if
-	:: drain != FLOWING -> drain = FLOWING; tell(true)
+	:: drain != FLOWING -> drain = FLOWING; tell(USUAL)
 	:: else -> skip
 	fi
 }
 
+/* The window is over, and was in vain; perhaps that was enough of them. */
+inline in_vain()
+{
+	release();
+	busy++;
+	if
+	:: busy >= TRIES && migration == PRECOPY -> migration = OVER
+	:: else -> skip
+	fi
+}
+
+inline resume()
+{
+#ifndef LEFT_SHUT
+	release();
+#endif
+	calls!GO_ON
+}
+
 proctype Source()
 {
-	bool at_rest;
+	mtype answer;
 	end: do
+	:: atomic { migration == PRECOPY && drain == FLOWING && !asked -> drain = SHALLOW; tell(SHORT) }        /* the end is near */
+	:: atomic { migration == PRECOPY && drain == SHALLOW -> release() }                                      /* no good moment came */
 #ifdef STALE_ANSWER
-	:: atomic { migration == PRECOPY && drain == FLOWING && windows > 0 && nfull(calls) ->
+	:: atomic { migration == PRECOPY && (drain == FLOWING || drain == SHALLOW) && nfull(calls) ->
 #else
-	:: atomic { migration == PRECOPY && drain == FLOWING && windows > 0 && !asked ->
+	:: atomic { migration == PRECOPY && (drain == FLOWING || drain == SHALLOW) && !asked ->
 #endif
-		    windows--;
 		    drain = QUIET;
 #ifdef ASKS_FIRST
 		    try();
-		    tell(false)
+		    tell(0)
 #else
-		    tell(false);
+		    tell(0);
 		    try()
 #endif
 		    }
 	:: atomic { migration == PRECOPY && drain == QUIET && !asked -> try() }
-	:: atomic { migration == PRECOPY && nempty(answers) ->
-		    answers?at_rest;
+	:: atomic { migration != CHECKING && nempty(answers) ->
+		    answers?answer;
 		    asked = false;
 		    if
-		    :: drain == QUIET && at_rest -> drain = DRAINED
-		    :: else -> skip
+		    :: migration == PRECOPY && drain == QUIET && answer == AT_REST -> drain = DRAINED
+		    :: migration == PRECOPY && drain == QUIET && answer == BUSY -> in_vain()
+		    :: else -> skip                                                 /* the window is over */
 		    fi;
-		    at_rest = false }
-	:: atomic { migration == PRECOPY && drain != FLOWING -> release() }             /* the window is over */
-	:: atomic { migration == PRECOPY && drain == DRAINED ->
-		    assert(!in_flight || strayed);                                  /* vCPUs stop after the I/O */
-		    guest_runs = false;
+		    answer = 0 }
+	:: atomic { failed_to_take -> failed_to_take = false;
+		    if
+		    :: migration == PRECOPY && drain == QUIET -> in_vain()
+		    :: else -> skip
+		    fi }
+	/* The window is over, also while the destination lands what was sent. Not once the guest is being stopped. */
+#ifdef WINDOW_ENDS_WHILE_STOPPING
+	:: atomic { (migration == PRECOPY || migration == PAUSING) && (drain == QUIET || drain == DRAINED) -> in_vain() }
+#else
+	:: atomic { migration == PRECOPY && (drain == QUIET || drain == DRAINED) -> in_vain() }
+#endif
+	:: atomic { migration == PRECOPY && drain == DRAINED -> migration = PAUSING; calls!STOP }
+	:: atomic { migration == PAUSING && stopped -> stopped = false; migration = HOLDING }                   /* for sluice_continue(), or not */
+	:: atomic { migration == HOLDING && !asked ->
 #ifdef NO_LAST_LOOK
-		    assert(!in_flight);
+		    LAW(io, !in_flight);
 		    migration = SAVED
 #else
 		    migration = CHECKING;
@@ -87,19 +128,30 @@ proctype Source()
 #endif
 		    }
 	:: atomic { migration == CHECKING && nempty(answers) ->
-		    answers?at_rest;
+		    answers?answer;
 		    asked = false;
 		    if
-		    :: at_rest -> assert(!in_flight); migration = SAVED
-		    :: else -> release(); guest_runs = true; migration = PRECOPY
+		    :: answer == AT_REST -> LAW(io, !in_flight); migration = SAVED
+		    :: else -> migration = TURNING_BACK; in_vain(); resume()
 		    fi;
-		    at_rest = false }
-	:: atomic { migration == PRECOPY || migration == CHECKING ->                    /* cancelled, a lost link, ... */
+		    answer = 0 }
+	:: atomic { migration == SAVED -> migration = TURNING_BACK; resume() }                                  /* the downtime guard */
+	:: atomic { migration == TURNING_BACK && resumed -> resumed = false; migration = PRECOPY;
+		    if
+		    :: busy >= TRIES -> migration = OVER
+		    :: else -> skip
+		    fi }
+	/* Cancelled, a lost link, ... A guest that is being stopped is let go once it has been. */
+	:: atomic { migration == PRECOPY ->
 #ifndef LEFT_SHUT
 		    release();
 #endif
-		    guest_runs = true;
 		    migration = OVER }
+	:: atomic { (migration == PAUSING && stopped) || migration == HOLDING || migration == CHECKING || migration == SAVED ->
+		    stopped = false;
+		    migration = GIVING_UP;
+		    resume() }
+	:: atomic { (migration == GIVING_UP || migration == TURNING_BACK) && resumed -> resumed = false; migration = OVER }
 	od
 }
 
@@ -109,8 +161,13 @@ proctype Embedder()
 	end: do
 	:: atomic { calls?what ->
 		    if
-		    :: what == DEPTH -> depth_waits = false; picking = told_picking
-		    :: what == TRY -> answers!(in_flight == 0)
+		    :: what == DEPTH -> depth_waits = false; depth = told
+		    :: what == DEPTH && !depth_failed -> depth_waits = false; depth_failed = true; failed_to_take = true
+		    :: what == TRY && in_flight == 0 -> answers!AT_REST
+		    :: what == TRY && in_flight -> answers!AGAIN
+		    :: what == TRY && in_flight -> answers!BUSY
+		    :: what == STOP -> LAW(io, !in_flight || strayed || depth_failed); guest_runs = false; stopped = true /* vCPUs stop after the I/O */
+		    :: what == GO_ON -> guest_runs = true; resumed = true
 		    fi;
 		    what = 0 }
 	od
@@ -119,7 +176,7 @@ proctype Embedder()
 proctype Device()
 {
 	end: do
-	:: atomic { guest_runs && picking && in_flight < 2 -> in_flight++ }
+	:: atomic { guest_runs && in_flight < depth -> LAW(rest, drain != DRAINED || depth_failed); in_flight++ }
 	:: atomic { in_flight > 0 -> in_flight-- }
 	:: atomic { drain == DRAINED && migration == PRECOPY && !strayed -> strayed = true; in_flight++ }
 	od
@@ -128,8 +185,13 @@ proctype Device()
 /* Whatever can still happen, this holds from here on. */
 proctype Laws()
 {
-	end: atomic { (migration == SAVED && (in_flight || picking)) ||
-		      (migration == OVER && empty(calls) && (!picking || !guest_runs)) -> assert(false) }
+	end: do
+	:: atomic { migration == SAVED && in_flight && !io -> LAW(io, false) }
+	:: atomic { migration == SAVED && depth && !depth_failed && !rest -> LAW(rest, false) }
+	:: atomic { (migration == OVER || (migration == PRECOPY && drain == FLOWING)) && empty(calls) && !shut &&
+		    ((depth != USUAL && !depth_failed) || !guest_runs) -> LAW(shut, false) }
+	:: atomic { busy > TRIES && !ends -> LAW(ends, false) }
+	od
 }
 
 init

@@ -1,33 +1,34 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* handoff.pml: who owns the guest, for spin: both ends from the stop of the source's guest on, over a link that breaks at any moment and is
- * dialled again.
+ * dialled again. States and steps are those of core/decide/source.c, source_leave.c, destination.c and of core/run/admit.c, under the same names:
+ * who changes one changes the other.
  *
  * What can happen: a link breaks one way or both, with or without what it holds, and each side notices in its own time (the other may go on
  * on it for long: half-open); an old link's words arrive late; a dial arrives after a later one; deadlines; cancel; embedders that cannot
- * load, release, acquire or resume; a crash of either side (-DBOTH_CRASH: of both) at any moment, with or without a restart that knows
- * nothing; a destination's listener that forgets; a source that stops telling; and an operator who looks at both sides, one after the
- * other, and later says the word that follows from what he saw.
+ * load, release, acquire or resume, or resume so late that nobody waits any more; a crash of either side (-DBOTH_CRASH: of both) at any moment,
+ * with or without a restart that knows nothing; a destination's listener that forgets; a source that stops telling; and an operator who
+ * looks at both sides, one after the other, and later says the word that follows from what he saw. His word does not name the doubt that it
+ * is for (sluice_resolve() does not): so he tells a side to run only when the other is over, and where it is in doubt discards there first.
  *
- * Faults of the link and deadlines are FAULTS in all; each costs one dial at most, and so does a crash: that is asserted, and shows that
- * the ends do not dial in circles.
+ * Nobody's link ends but for a reason: FAULTS are what breaks links and lets deadlines pass, in all. Each costs one dial at most, and so does a crash,
+ * and an operator's word: that is asserted, and shows that the ends do not dial in circles. A side that ends closes its link once what it
+ * said was read.
  *
- * -DUNNUMBERED: the operator's word does not name the doubt that it is for. That holds only for an operator who tells a side to run when
- * the other is over, not when it is in doubt: he discards there first.
- * -DLAST_COPY adds a law: a source that gives up and then cannot resume has not made the destination discard a guest that was ready to
- * run. It holds only with -DRESUMES_FIRST: CANCEL is sent once the guest runs at the source; where it cannot, nothing is told and the
- * destination's operator decides.
- *
- * What else is under #ifdef is broken on purpose; `run` lists it, and what each must be refuted for. */
+ * What is under #ifdef is broken on purpose; `run` lists it, and which law each must be refuted by. */
 
 #ifndef FAULTS
-#define FAULTS 2 /* 0 to 3 */
+#define FAULTS 2 /* 0 to 4 */
 #endif
-#define LINKS (FAULTS + 2) /* the first, one for each fault, and one for a crash */
+#define LINKS (FAULTS + 3) /* the first, one for each fault, for a crash, and for an operator's word */
 
 mtype = { SWITCHOVER, READY, GO, RUNNING, NEVER, DONE, CANCEL, BYE, DIAL, ANSWER, REFUSE };
-mtype = { ACTIVE, COMPLETED, FAILED, DOUBT, GONE, /* of either; source: */
-		WAIT_READY, RELEASING, WAIT_RUNNING, ASKING, ANSWERED, GIVING_UP, RECLAIMING, TELLING, /* destination: */
-		LOADING, IS_READY, ACQUIRING, RESUMING, WAIT_DONE };
+mtype = { ACTIVE, COMPLETED, FAILED, GONE, /* of either: the middle two are also ENDED; source: */
+		WAIT_READY, RELEASING, WAIT_RUNNING, GIVING_UP, RECLAIMING, TELLING, APART, ASKING, /* destination: */
+		LANDING, LOADING, IS_READY, ACQUIRING, RESUMING, WAIT_DONE, D_DOUBT, D_TELLING };
+
+/* Laws by name; no part of a state. `run` sets all but one: a broken model must be refuted by the one that it breaks. */
+hidden byte two, none, alone, kept, whole, disks, early, word, lost, doubt, circles, frame, ends;
+#define LAW(name, holds) assert(name || (holds))
 
 /* Link n is the n-th dial; its epoch and its dial number are n. */
 chan s2d[LINKS] = [3] of { mtype };
@@ -35,36 +36,30 @@ chan d2s[LINKS] = [3] of { mtype };
 bool cut_s2d[LINKS], cut_d2s[LINKS]; /* nothing more gets in; what is there arrives, or the rest of it is lost */
 
 mtype source = ACTIVE, destination = ACTIVE;
-byte source_link = 0, destination_link = 0;                     /* the last one dialled, answered */
-bool source_up = true, destination_up = true;                   /* not noticed as lost and not closed, by that side */
-byte source_doubt = 0, destination_doubt = 0;                   /* which one it is */
+byte source_link = 0, destination_link = 0;                     /* the last one dialled, taken */
+bool source_up = true, destination_up = true;                   /* it may send and is listened to, on that side */
+bool may_be_ready = false, asked_anew = false, tells = false;   /* struct source; tells: tell_until_ns */
+bool back = false;                                              /* the door has taken a later link, and control does not know yet */
 bool source_runs = true, destination_runs = false;
+bool source_disk = true, destination_disk = false;
 
 byte faults = FAULTS;
 bool calm = false;                                              /* the world does no more harm */
 bool restarted = false, forgotten = false, stopped_telling = false, crashed = false;
 
 /* For the laws. */
-bool go_handed = false, never_read = false, running_read = false, destination_ever_ran = false;
-bool told_source = false, told_destination = false, source_cannot = false; /* resume */
-#ifdef LAST_COPY
-bool discarded_ready = false;
-#else
-#define discarded_ready skipped /* costs states */
-hidden byte skipped;
-#endif
+bool go_handed = false, never_read = false, running_read = false, destination_ever_ran = false, landed = false;
+bool told_source = false, told_destination = false;
+bool source_cannot = false;                                     /* resume; or not in time, */
+bool resumes_late = false;                                      /* and then it may yet */
 
-#define SOURCE_IN_DOUBT (source == DOUBT || source == ASKING)   /* until ANSWER came */
-#define OVER(x) (x == COMPLETED || x == FAILED || x == GONE)
+#define SOURCE_IN_DOUBT ((source == APART || source == ASKING) && !tells) /* source_in_doubt() */
+#define SOURCE_ENDED (source == COMPLETED || source == FAILED || source == GONE)
+#define DESTINATION_ENDED (destination == COMPLETED || destination == FAILED || destination == GONE)
+#define OVER_THERE (destination == D_TELLING || destination == FAILED || destination == COMPLETED)
 #define FROM_DESTINATION d2s[source_link]
 #define FROM_SOURCE s2d[destination_link]
-#define ANSWERS (destination != GONE || restarted)              /* someone listens there */
-
-/* A frame that its receiver has no place for ends the link (Law 7): with two honest ends there is none. */
-inline unexpected()
-{
-	assert(false)
-}
+#define SOMEONE_LISTENS (destination != GONE || restarted)
 
 inline empty_out(channel)
 {
@@ -115,239 +110,320 @@ inline destination_closes()
 #define UNHEARD (cut_s2d[source_link] && empty(s2d[source_link]) && destination_link != source_link)
 #define SOURCE_NOTICES (source_up && empty(d2s[source_link]) && (cut_d2s[source_link] || UNHEARD))
 #define DESTINATION_NOTICES (destination_up && cut_s2d[destination_link] && empty(s2d[destination_link]))
+#define SOURCE_HEARS(word) (source_up && FROM_DESTINATION?[word])
+#define DESTINATION_HEARS(word) (destination_up && FROM_SOURCE?[word])
+#define A_DEADLINE_PASSES (faults > 0 && !calm)
+
+/* ---------------------------------------------------------------- who runs, and who has the disks */
 
 inline run_source()
 {
-	assert(!destination_runs);                                      /* Law 5: never two */
-	assert(!go_handed || never_read || told_source);                /* nor by itself where it may not be the last */
-	assert(!destination_ever_ran || told_source);
+	LAW(two, !destination_runs);
+	LAW(alone, !go_handed || never_read || told_source);
+	LAW(alone, !destination_ever_ran || told_source);
+	LAW(disks, !destination_disk);
+	source_disk = true;
 	source_runs = true
 }
 
 inline run_destination()
 {
-	assert(!source_runs);
+	LAW(two, !source_runs);
+	LAW(whole, landed);
+	LAW(disks, destination_disk);
 	destination_runs = true;
 	destination_ever_ran = true
+}
+
+/* ---------------------------------------------------------------- source */
+
+inline source_await_running()                                   /* go() */
+{
+	go_handed = true;
+	source_sends(GO);
+	source = WAIT_RUNNING
 }
 
 inline source_doubts()
 {
 	source_closes();
-	source_doubt++;
-	source = DOUBT
+	source = APART
 }
 
-/* Leave, with the guest running here. Whoever the word reaches says NEVER. */
+inline source_ends(how)
+{
+	source_closes();
+	tells = false;
+	asked_anew = false;
+	source = how
+}
+
+inline tell()
+{
+	source_sends(CANCEL);
+	source = TELLING
+}
+
+inline source_dials()
+{
+	LAW(circles, source_link < FAULTS + crashed + told_source); /* each dial is for a fault, or for an operator's word */
+	source_link++;
+	source_up = true;
+	asked_anew = false;
+	s2d[source_link]!DIAL;
+	source = ASKING
+}
+
+/* The embedder resumes the guest, cannot, or not in time: then nobody waits any more. */
+inline let_know()
+{
+	if
+#ifdef STAYS_STOPPED
+	:: skip
+#else
+	:: run_source()
+	:: source_cannot = true
+	:: source_cannot = true; resumes_late = true
+#endif
+	fi;
+	if
+#ifdef DOES_NOT_TELL
+	:: true -> source_ends(FAILED)
+#elif defined(TELLS_THOUGH_IT_CANNOT)
+	:: may_be_ready && source_up -> tells = true; tell()
+	:: may_be_ready && !source_up -> tells = true; source = APART
+#else
+	:: may_be_ready && source_runs && source_up -> tells = true; tell()
+	:: may_be_ready && source_runs && !source_up -> tells = true; source = APART
+#endif
+	:: else -> source_ends(FAILED)                              /* the destination's operator may want it */
+	fi
+}
+
+/* Leave, with the guest running here: whoever the word reaches says NEVER. Not before the guest runs: let_know(). */
 inline give_up()
 {
-#ifndef RESUMES_FIRST
+#ifdef CANCELS_FIRST
 	source_sends(CANCEL);
 #endif
 	source = GIVING_UP
 }
 
-inline source_ends()
-{
-	source_closes();
-	source = FAILED
-}
-
-inline source_dials()
-{
-	assert(source_link < FAULTS + crashed);                         /* not in circles: each dial is for a fault */
-	source_link++;
-	source_up = true;
-	s2d[source_link]!DIAL
-}
-
+/* Its ready state is destroyed, so it will not run it later either. */
+#define NEVER_IS_TRUE (destination == D_TELLING || destination == FAILED || destination == GONE)
 inline source_takes_never()
 {
+	LAW(word, NEVER_IS_TRUE);
 	never_read = true;
+	may_be_ready = false;
 	source_sends(BYE);
 	source_closes();
 	source = GIVING_UP
 }
 
-inline source_takes_running()
-{
-	running_read = true;
-	source_sends(DONE);
-	source = COMPLETED
-}
-
 proctype Source()
 {
-	mtype m;
-	bool asked = false;                                             /* TELLING: this link was dialled for it */
 	bool refused = false;                                           /* keeps asking, but nothing will change that answer */
-	bool nothing_there = false;                                     /* it is known that the destination has nothing to be in doubt of */
 	do
-	:: atomic { source == ACTIVE -> source_runs = false; source_sends(SWITCHOVER); source = WAIT_READY }
+#ifdef GO_WITHOUT_READY
+	:: atomic { source == WAIT_READY -> source_disk = false; source_await_running() }
+#endif
+	:: atomic { source == ACTIVE -> source_runs = false; may_be_ready = true; source_sends(SWITCHOVER); source = WAIT_READY }
+
+	:: atomic { source == ACTIVE && SOURCE_HEARS(CANCEL) -> FROM_DESTINATION?CANCEL; source_ends(FAILED) }
+	:: atomic { source == ACTIVE && SOURCE_NOTICES -> source_ends(FAILED) }
 
 	/* Before GO: whatever happens, the guest runs here again. */
-	:: atomic { source == WAIT_READY && source_up && FROM_DESTINATION?[READY] -> FROM_DESTINATION?READY; source = RELEASING }
-	:: atomic { (source == WAIT_READY || source == RELEASING) && source_up && FROM_DESTINATION?[CANCEL] -> /* it could not load */
-		    assert(source == WAIT_READY); FROM_DESTINATION?CANCEL; nothing_there = true; source_closes(); source = GIVING_UP }
-	:: atomic { source == RELEASING && source_up -> go_handed = true; source_sends(GO); source = WAIT_RUNNING }
-	:: atomic { source == WAIT_READY || source == RELEASING -> give_up() } /* cancelled, too late, or cannot release */
-	:: atomic { (source == WAIT_READY || source == RELEASING) && SOURCE_NOTICES -> source_closes(); source = GIVING_UP }
-	:: atomic { source == GIVING_UP ->
-#ifndef STAYS_STOPPED
-		    if
-		    :: run_source()
-		    :: source_cannot = true                             /* its embedder cannot resume */
-		    fi;
-#endif
-		    if
-		    :: nothing_there || never_read -> source_ends()
-		    :: else ->
-#if defined(DOES_NOT_TELL)
-			    source_ends()
-#elif defined(RESUMES_FIRST)
-			    if
-			    :: source_runs -> source_sends(CANCEL); source = TELLING
-			    :: else -> source_ends()                    /* the destination's operator may want it */
-			    fi
+	:: atomic { source == WAIT_READY && SOURCE_HEARS(READY) -> FROM_DESTINATION?READY;
+#ifdef GO_BEFORE_RELEASE
+		    source_await_running()
 #else
-			    source = TELLING
+		    source = RELEASING
 #endif
-		    fi }
+		  }
+	:: atomic { source == WAIT_READY && SOURCE_HEARS(CANCEL) -> FROM_DESTINATION?CANCEL; /* it could not load */
+		    may_be_ready = false; source_closes(); source = GIVING_UP }
+	:: atomic { source == RELEASING -> source_disk = false; source_await_running() }
+	:: atomic { source == WAIT_READY || source == RELEASING -> give_up() } /* cancelled, too late, no stream, or cannot release */
+	:: atomic { (source == WAIT_READY || source == RELEASING) && SOURCE_NOTICES -> source_closes(); source = GIVING_UP }
+
+	:: atomic { source == GIVING_UP -> let_know() }
+	:: atomic { source == GIVING_UP && SOURCE_HEARS(CANCEL) -> FROM_DESTINATION?CANCEL; may_be_ready = false; source_closes() }
+	:: atomic { source == GIVING_UP && SOURCE_HEARS(READY) -> FROM_DESTINATION?READY }   /* a late word */
+	:: atomic { source == GIVING_UP && SOURCE_NOTICES -> source_closes() }
+	:: atomic { source == FAILED && resumes_late -> resumes_late = false; run_source() }
 
 	/* The guest is accounted for; the destination is not to stay in doubt. */
-	:: atomic { source == TELLING && source_up && nempty(FROM_DESTINATION) ->
-		    FROM_DESTINATION?m;
+	:: atomic { source == TELLING && SOURCE_HEARS(READY) -> FROM_DESTINATION?READY;
 		    if
-		    :: m == ANSWER -> skip
-		    :: m == READY && !asked -> skip                     /* it crossed our CANCEL */
-		    :: m == READY && asked -> source_sends(CANCEL)
-		    :: m == NEVER || m == CANCEL || m == REFUSE -> source_ends()
-		    :: m == RUNNING -> assert(told_destination); source_ends()
-		    :: else -> unexpected()
+		    :: asked_anew -> tell()
+		    :: else -> skip                                 /* it crossed our CANCEL */
 		    fi }
-	:: atomic { source == TELLING && SOURCE_NOTICES -> source_closes() }
-	:: atomic { source == TELLING && !source_up && ANSWERS -> asked = true; source_dials() }
-	:: atomic { source == TELLING && (!calm || (!source_up && !ANSWERS)) -> stopped_telling = true; source_ends() }
+	:: atomic { source == TELLING && SOURCE_HEARS(NEVER) -> FROM_DESTINATION?NEVER;
+		    LAW(word, NEVER_IS_TRUE);
+		    source_sends(BYE);
+		    source_ends(FAILED) }
+	:: atomic { source == TELLING && SOURCE_HEARS(CANCEL) -> FROM_DESTINATION?CANCEL; source_ends(FAILED) }
+	:: atomic { source == TELLING && SOURCE_NOTICES -> source_closes(); source = APART }
+	:: atomic { tells && !calm -> stopped_telling = true; source_ends(FAILED) }          /* tell_until_ns */
+	:: atomic { source == APART && tells && !SOMEONE_LISTENS -> source_ends(FAILED) }    /* -ECONNREFUSED */
 
 	/* After GO: only RUNNING, NEVER or an operator decide. */
-	:: atomic { source == WAIT_RUNNING && source_up && nempty(FROM_DESTINATION) ->
-		    FROM_DESTINATION?m;
-		    if
-		    :: m == RUNNING -> source_takes_running()
-		    :: m == NEVER -> source_takes_never()
-#ifdef READY_AGAIN_VOIDS_GO
-		    :: m == READY -> give_up()
+	:: atomic { source == WAIT_RUNNING && SOURCE_HEARS(RUNNING) -> FROM_DESTINATION?RUNNING;
+		    LAW(word, destination_ever_ran);
+		    running_read = true; source_sends(DONE); asked_anew = false; source = COMPLETED }
+	:: atomic { source == WAIT_RUNNING && SOURCE_HEARS(NEVER) -> FROM_DESTINATION?NEVER; source_takes_never() }
+	:: atomic { source == WAIT_RUNNING && asked_anew && SOURCE_HEARS(READY) -> FROM_DESTINATION?READY; asked_anew = false;
+#ifdef READY_IS_NEVER
+		    give_up()
+#else
+		    source_await_running()                          /* the old GO is void */
 #endif
-		    :: else -> unexpected()
-		    fi }
-	:: atomic { source == WAIT_RUNNING && faults > 0 && !calm -> faults--; source_doubts() } /* waited too long */
+		  }
+#ifdef READY_AGAIN_VOIDS_GO
+	:: atomic { source == WAIT_RUNNING && !asked_anew && SOURCE_HEARS(READY) -> FROM_DESTINATION?READY; give_up() }
+#endif
+#ifdef RESUMES_ON_DEADLINE_AFTER_GO
+	:: atomic { source == WAIT_RUNNING && A_DEADLINE_PASSES -> faults--; give_up() }
+#else
+	:: atomic { source == WAIT_RUNNING && A_DEADLINE_PASSES -> faults--; source_doubts() }
+#endif
 #ifdef RESUMES_ON_LOSS_AFTER_GO
-	:: atomic { source == WAIT_RUNNING && SOURCE_NOTICES -> give_up() }
+	:: atomic { source == WAIT_RUNNING && SOURCE_NOTICES -> source_closes(); source = GIVING_UP }
 #elif defined(LETS_GO_ON_LOSS)
 	:: atomic { source == WAIT_RUNNING && SOURCE_NOTICES -> source_closes(); source = COMPLETED }
 #else
-	:: atomic { (source == WAIT_RUNNING || source == ANSWERED) && SOURCE_NOTICES -> source_doubts() }
+	:: atomic { source == WAIT_RUNNING && SOURCE_NOTICES -> source_doubts() }
 #endif
 #ifdef CANCELS_AFTER_GO
 	:: atomic { source == WAIT_RUNNING -> give_up() }
 #endif
 
-	/* In doubt: asks until it knows, or is told. */
-	:: atomic { source == DOUBT && ANSWERS && !refused -> source_dials(); source = ASKING }
-	:: atomic { source == ASKING && SOURCE_NOTICES -> source_closes(); source = DOUBT } /* the same doubt */
-	:: atomic { source == ASKING && nempty(FROM_DESTINATION) ->
-		    FROM_DESTINATION?m;
+	/* No link: in doubt, or having to tell. Asks until it knows, or is told. */
+	:: atomic { source == APART && SOMEONE_LISTENS && !refused -> source_dials() }
+	:: atomic { source == ASKING && SOURCE_NOTICES -> source_closes(); source = APART }
+	:: atomic { source == ASKING && A_DEADLINE_PASSES -> faults--; source_closes(); source = APART }
+	:: atomic { source == ASKING && SOURCE_HEARS(ANSWER) -> FROM_DESTINATION?ANSWER; asked_anew = true; may_be_ready = true;
 		    if
-		    :: m == ANSWER -> source = ANSWERED
-#ifdef UNKNOWN_IS_NEVER
-		    :: m == REFUSE -> source_takes_never()
-#else
-		    :: m == REFUSE -> refused = true; source_closes(); source = DOUBT
-#endif
-		    :: else -> unexpected()
+		    :: tells -> source = TELLING
+		    :: else -> source = WAIT_RUNNING
 		    fi }
+	:: atomic { source == ASKING && SOURCE_HEARS(REFUSE) -> FROM_DESTINATION?REFUSE;
+#ifdef UNKNOWN_IS_NEVER
+		    source_takes_never()
+#else
+		    may_be_ready = false;
+		    if
+		    :: tells -> source_ends(FAILED)
+		    :: else -> refused = true; source_closes(); source = APART
+		    fi
+#endif
+		  }
 #ifdef OLD_READY_ACCEPTED
 	:: atomic { source == ASKING && d2s[source_link - 1]?[ANSWER] -> d2s[source_link - 1]?ANSWER }
-	:: atomic { source == ASKING && d2s[source_link - 1]?[READY] ->
-		    d2s[source_link - 1]?READY; source_sends(GO); source = WAIT_RUNNING }
+	:: atomic { source == ASKING && d2s[source_link - 1]?[READY] -> d2s[source_link - 1]?READY; source_await_running() }
 #endif
-	:: atomic { source == ANSWERED && source_up && nempty(FROM_DESTINATION) ->
-		    FROM_DESTINATION?m;
-		    if
-		    :: m == READY -> source_sends(GO); source = WAIT_RUNNING /* the old GO is void */
-		    :: m == RUNNING -> source_takes_running()
-		    :: m == NEVER -> source_takes_never()
-		    :: else -> unexpected()
-		    fi }
-	:: atomic { source == ANSWERED && faults > 0 && !calm -> faults--; source_doubts() }
-	:: atomic { source == RECLAIMING ->
-		    if
-		    :: run_source()
-		    :: source_cannot = true
-		    fi;
-		    source_ends() }
-#ifdef TOLD_AND_GOES_ON
-	/* Told to run, and yet it goes on reconnecting. */
-	:: atomic { (source == RECLAIMING || source == FAILED) && told_source && source_up && nempty(FROM_DESTINATION) ->
-		    FROM_DESTINATION?m;
-		    if
-		    :: m == READY -> source_sends(GO)
-		    :: else -> skip
-		    fi }
-#endif
+	:: atomic { source == RECLAIMING -> let_know() }                /* the operator said run */
 	od
 }
+
+/* ---------------------------------------------------------------- destination */
 
 #ifdef ANSWERS_BEFORE_CLOSING
 byte half_closed = LINKS;
 #endif
 
+#define BEFORE_READY (destination == ACTIVE || destination == LANDING || destination == LOADING)
+#define OURS (destination == ACQUIRING || destination == RESUMING || destination == WAIT_DONE)
+
 inline destination_doubts()
 {
 	destination_closes();
-	destination_doubt++;
-	destination = DOUBT
+	destination = D_DOUBT
 }
 
-inline destination_never()
+/* A link that the door has just taken ends unanswered, which costs a dial: such a moment is a fault. */
+#define MAY_END (!back || A_DEADLINE_PASSES)
+inline destination_ends(how)
 {
-	destination_sends(NEVER);
-	destination = FAILED
+	if
+	:: back -> back = false; faults--; destination_closes()
+	:: else -> skip
+	fi;
+	destination = how
 }
 
-#if defined(ANSWERS_BEFORE_CLOSING) || defined(OLD_GO_ACCEPTED)
-#define LATE_WORD(m) skip
-#else
-#define LATE_WORD(m) assert(m == CANCEL || m == BYE || (m == SWITCHOVER && destination == FAILED))
+/* It was loaded, and does not run and never will. Its embedder has let go of what it took. */
+inline says_never()
+{
+#ifndef NEVER_KEEPS_DISKS
+	destination_disk = false;
 #endif
+	destination_sends(NEVER);
+#ifdef NEVER_KEEPS_GUEST
+	destination = IS_READY
+#else
+	destination = D_TELLING
+#endif
+}
+
+inline repeat_last_word()                                       /* back() */
+{
+	destination_sends(ANSWER);
+	if
+	:: destination == ACTIVE || destination == LANDING || destination == LOADING -> destination_sends(NEVER); destination = FAILED
+	:: destination == IS_READY || destination == D_DOUBT -> destination = IS_READY; destination_sends(READY)
+#ifdef NEVER_WHILE_DECIDING
+	:: destination == ACQUIRING || destination == RESUMING -> destination_sends(NEVER)
+#elif defined(READY_WHILE_DECIDING)
+	:: destination == ACQUIRING || destination == RESUMING -> destination_sends(READY)
+#else
+	:: destination == ACQUIRING || destination == RESUMING -> skip  /* not decided: said when it is */
+#endif
+	:: destination == WAIT_DONE || destination == COMPLETED -> destination_sends(RUNNING)
+	:: destination == D_TELLING || destination == FAILED -> destination_sends(NEVER)
+	fi
+}
 
 proctype Destination()
 {
-	mtype m;
+#ifdef RUNNING_BEFORE_IT_RUNS
+	bool said = false;
+#endif
 	do
 	/* Before READY: what came is void if anything goes wrong. */
-	:: atomic { destination == ACTIVE && destination_up && FROM_SOURCE?[SWITCHOVER] -> FROM_SOURCE?SWITCHOVER; destination = LOADING }
+	:: atomic { destination == ACTIVE && DESTINATION_HEARS(SWITCHOVER) -> FROM_SOURCE?SWITCHOVER;
+#ifdef READY_ON_SWITCHOVER
+		    destination_sends(READY);
+		    destination = IS_READY
+#else
+		    destination = LANDING
+#endif
+		  }
+	:: atomic { destination == LANDING -> landed = true; destination = LOADING }
 	:: atomic { destination == LOADING -> destination_sends(READY); destination = IS_READY }
-	:: atomic { destination == LOADING && destination_up && FROM_SOURCE?[CANCEL] -> FROM_SOURCE?CANCEL; destination_never() }
-	:: atomic { destination == ACTIVE || destination == LOADING -> destination_sends(CANCEL); destination = FAILED }
-	:: atomic { (destination == ACTIVE || destination == LOADING) && DESTINATION_NOTICES -> destination_closes(); destination = FAILED }
+	:: atomic { (destination == LANDING || destination == LOADING) && DESTINATION_HEARS(CANCEL) -> FROM_SOURCE?CANCEL;
+		    LAW(lost, source_runs || source == GONE);
+		    destination_sends(NEVER);
+		    destination_ends(FAILED) }
+	:: atomic { BEFORE_READY && MAY_END -> destination_sends(CANCEL); destination_ends(FAILED) } /* cancelled, too late, cannot load, no stream */
+	:: atomic { BEFORE_READY && DESTINATION_NOTICES && MAY_END -> destination_closes(); destination_ends(FAILED) }
 
 	/* Ready: only GO or an operator let it run. */
-	:: atomic { destination == IS_READY && destination_up && nempty(FROM_SOURCE) ->
-		    FROM_SOURCE?m;
-		    if
-		    :: m == GO -> destination = ACQUIRING
-		    :: m == CANCEL -> discarded_ready = true; destination_never()
-		    :: else -> unexpected()
-		    fi }
-	:: atomic { destination == IS_READY && faults > 0 && !calm -> faults--; destination_doubts() } /* waited too long */
+	:: atomic { destination == IS_READY && DESTINATION_HEARS(GO) -> FROM_SOURCE?GO; destination = ACQUIRING }
+	:: atomic { destination == IS_READY && DESTINATION_HEARS(CANCEL) -> FROM_SOURCE?CANCEL;
+		    LAW(lost, source_runs || source == GONE);
+		    says_never() }
+	:: atomic { destination == IS_READY && A_DEADLINE_PASSES -> faults--; destination_doubts() }
 #ifdef RUNS_ON_LOST_LINK
-	:: atomic { destination == IS_READY && DESTINATION_NOTICES -> destination = ACQUIRING }
+	:: atomic { destination == IS_READY && DESTINATION_NOTICES -> destination_closes(); destination = ACQUIRING }
+#elif defined(DISCARDS_ON_LOST_LINK)
+	:: atomic { destination == IS_READY && DESTINATION_NOTICES -> destination_closes(); LAW(kept, told_destination); says_never() }
 #else
 	:: atomic { destination == IS_READY && DESTINATION_NOTICES -> destination_doubts() }
 #endif
 #ifdef RUNS_ONCE_READY
-	:: destination == IS_READY -> destination = ACQUIRING
+	:: atomic { destination == IS_READY -> destination = ACQUIRING }
 #endif
 #ifdef READY_AGAIN_VOIDS_GO
 	:: atomic { destination == IS_READY && destination_up && faults > 0 -> faults--; destination_sends(READY) }
@@ -356,28 +432,37 @@ proctype Destination()
 	/* The guest is ours unless we say NEVER. The link does not matter; the word is said when it is decided, on the link there is then. */
 	:: atomic { destination == ACQUIRING ->
 		    if
-		    :: destination = RESUMING
-		    :: destination_never()
+		    :: LAW(disks, !source_disk); destination_disk = true; destination = RESUMING
+		    :: says_never()
 		    fi }
+#ifdef RUNNING_BEFORE_IT_RUNS
+	:: atomic { destination == RESUMING && !said -> destination_sends(RUNNING); said = true }
+#endif
 	:: atomic { destination == RESUMING ->
 		    if
 		    :: run_destination(); destination_sends(RUNNING); destination = WAIT_DONE
-		    :: destination_never()
+		    :: says_never()
 		    fi }
 #ifdef NEVER_WHILE_RESUMING
 	:: atomic { destination == RESUMING && !told_destination && faults > 0 -> faults--; destination_sends(NEVER) } /* it takes too long, and goes on */
 #endif
-	:: atomic { destination == WAIT_DONE && destination_up && FROM_SOURCE?[DONE] -> FROM_SOURCE?DONE; destination = COMPLETED }
-	:: atomic { destination == WAIT_DONE && !calm -> destination = COMPLETED } /* the door stays open */
-	:: atomic { destination == WAIT_DONE && DESTINATION_NOTICES -> destination_closes(); destination = COMPLETED }
-	:: atomic { destination == WAIT_DONE && !destination_up -> destination = COMPLETED }
-	:: atomic { (destination == COMPLETED || destination == FAILED || destination == ACQUIRING || destination == RESUMING) &&
-		    DESTINATION_NOTICES -> destination_closes() }
-	/* Late words change nothing. GO is none of them: who said NEVER or runs has had it, and a link that is asked on carries none before READY. */
-	:: atomic { (destination == COMPLETED || destination == FAILED || destination == ACQUIRING || destination == RESUMING ||
-		     destination == WAIT_DONE) && destination_up && nempty(FROM_SOURCE) && !FROM_SOURCE?[DONE] ->
-		    FROM_SOURCE?m; LATE_WORD(m) }
-	:: atomic { (destination == COMPLETED || destination == FAILED) && destination_up && FROM_SOURCE?[DONE] -> FROM_SOURCE?DONE }
+	:: atomic { destination == WAIT_DONE && DESTINATION_HEARS(DONE) -> FROM_SOURCE?DONE; destination_ends(COMPLETED) } /* LINGERING */
+	:: atomic { destination == WAIT_DONE && destination_up && A_DEADLINE_PASSES -> faults--; destination_closes() }
+	:: atomic { destination == WAIT_DONE && !destination_up && MAY_END -> destination_ends(COMPLETED) } /* remembered for long enough */
+	:: atomic { destination == D_TELLING && DESTINATION_HEARS(BYE) -> FROM_SOURCE?BYE; destination_closes(); destination_ends(FAILED) }
+	:: atomic { destination == D_TELLING && DESTINATION_HEARS(CANCEL) -> FROM_SOURCE?CANCEL; destination_closes(); destination_ends(FAILED) }
+	:: atomic { destination == D_TELLING && destination_up && A_DEADLINE_PASSES -> faults--; destination_closes(); destination_ends(FAILED) }
+	:: atomic { destination == D_TELLING && !destination_up && MAY_END -> destination_ends(FAILED) }
+	:: atomic { (OURS || OVER_THERE) && DESTINATION_NOTICES -> destination_closes() }
+	/* Who ended closes once what it said was read, and reads on until then. */
+	:: atomic { (destination == FAILED || destination == COMPLETED) && destination_up && empty(s2d[destination_link]) && empty(d2s[destination_link]) ->
+		    destination_closes() }
+	:: atomic { destination == FAILED && DESTINATION_HEARS(SWITCHOVER) -> FROM_SOURCE?SWITCHOVER }
+	:: atomic { (destination == FAILED || destination == COMPLETED) && DESTINATION_HEARS(CANCEL) -> FROM_SOURCE?CANCEL }
+	:: atomic { (destination == FAILED || destination == COMPLETED) && DESTINATION_HEARS(BYE) -> FROM_SOURCE?BYE }
+	:: atomic { (destination == FAILED || destination == COMPLETED) && DESTINATION_HEARS(DONE) -> FROM_SOURCE?DONE }
+
+	:: atomic { back -> back = false; destination_up = true; repeat_last_word() } /* INPUT_LINK_BACK */
 
 #ifdef OLD_GO_ACCEPTED
 	:: atomic { destination == IS_READY && destination_link > 0 && s2d[destination_link - 1]?[GO] ->
@@ -391,17 +476,37 @@ proctype Destination()
 	od
 }
 
+/* A frame that its receiver has no place for ends the link (Law 7): with two honest ends there is none. */
+#define SOURCE_HAS_A_PLACE ( \
+	((source == WAIT_READY || source == GIVING_UP || source == TELLING || (source == WAIT_RUNNING && asked_anew)) && FROM_DESTINATION?[READY]) || \
+	((source == ACTIVE || source == WAIT_READY || source == GIVING_UP || source == TELLING) && FROM_DESTINATION?[CANCEL]) || \
+	((source == TELLING || source == WAIT_RUNNING) && FROM_DESTINATION?[NEVER]) || (source == WAIT_RUNNING && FROM_DESTINATION?[RUNNING]) || \
+	(source == ASKING && (FROM_DESTINATION?[ANSWER] || FROM_DESTINATION?[REFUSE])))
+#define DESTINATION_HAS_A_PLACE ( \
+	((destination == ACTIVE || destination == FAILED) && FROM_SOURCE?[SWITCHOVER]) || (destination == IS_READY && FROM_SOURCE?[GO]) || \
+	((destination == WAIT_DONE || destination == COMPLETED || destination == FAILED) && FROM_SOURCE?[DONE]) || \
+	((BEFORE_READY || destination == IS_READY || OVER_THERE) && FROM_SOURCE?[CANCEL]) || (OVER_THERE && FROM_SOURCE?[BYE]))
+proctype Frames()
+{
+	end: atomic {
+		(source_up && nempty(FROM_DESTINATION) && !SOURCE_ENDED && !SOURCE_HAS_A_PLACE) ||
+			(destination_up && nempty(FROM_SOURCE) && destination != GONE && !DESTINATION_HAS_A_PLACE) ->
+			LAW(frame, false)
+	}
+}
+
 #ifdef NO_TOMBSTONES
 #define FORGOTTEN true
 #else
 #define FORGOTTEN forgotten
 #endif
 
-/* A later link comes. It is answered also for a session that is over (the listener remembers it), and by a process that knows nothing. */
+/* A later link comes: the link thread's, admit.c. It is answered also for a session that is over (the listener remembers it), and by a process
+ * that knows nothing. A session that lives hears of it a moment later. */
 proctype Door(byte n)
 {
 	atomic {
-		ANSWERS && s2d[n]?[DIAL] -> s2d[n]?DIAL;
+		SOMEONE_LISTENS && s2d[n]?[DIAL] -> s2d[n]?DIAL;
 		if
 #ifndef LATE_DIAL_ACCEPTED
 		:: destination != GONE && n <= destination_link ->          /* comes after a later dial */
@@ -409,7 +514,7 @@ proctype Door(byte n)
 			cut_d2s[n] = true;
 			empty_out(s2d[n])
 #endif
-		:: destination == GONE || (FORGOTTEN && OVER(destination)) ->
+		:: destination == GONE || (FORGOTTEN && (destination == COMPLETED || destination == FAILED)) ->
 			destination_link = n;
 			destination_up = true;
 #ifdef FORGOTTEN_IS_NEVER
@@ -421,28 +526,20 @@ proctype Door(byte n)
 		:: else ->
 #ifdef ANSWERS_BEFORE_CLOSING
 			half_closed = (destination_up -> destination_link : half_closed);
+			destination_up = false;
 #else
 			destination_closes();                               /* a GO may sit in it */
 #endif
 			destination_link = n;
-			destination_up = true;
-			destination_sends(ANSWER);
 			if
-			:: destination == ACTIVE || destination == LOADING -> destination_never()
-			:: destination == IS_READY || destination == DOUBT -> destination = IS_READY; destination_sends(READY)
-#ifdef NEVER_WHILE_DECIDING
-			:: destination == ACQUIRING || destination == RESUMING -> destination_sends(NEVER)
-#elif defined(READY_WHILE_DECIDING)
-			:: destination == ACQUIRING || destination == RESUMING -> destination_sends(READY)
-#else
-			:: destination == ACQUIRING || destination == RESUMING -> skip /* not decided: said when it is */
-#endif
-			:: destination == WAIT_DONE || destination == COMPLETED -> destination_sends(RUNNING)
-			:: destination == FAILED -> destination_sends(NEVER)
+			:: destination == COMPLETED || destination == FAILED -> destination_up = true; repeat_last_word() /* its tombstone */
+			:: else -> back = true
 			fi
 		fi
 	}
 }
+
+/* ---------------------------------------------------------------- the world */
 
 #define LOSE(channel, cut) :: atomic { cut && nempty(channel) -> empty_out(channel) }
 
@@ -474,19 +571,26 @@ proctype World()
 	LOSE(d2s[0], cut_d2s[0])
 	LOSE(s2d[1], cut_s2d[1])
 	LOSE(d2s[1], cut_d2s[1])
-#if FAULTS > 0
 	LOSE(s2d[2], cut_s2d[2])
 	LOSE(d2s[2], cut_d2s[2])
-#endif
-#if FAULTS > 1
+#if FAULTS > 0
 	LOSE(s2d[3], cut_s2d[3])
 	LOSE(d2s[3], cut_d2s[3])
 #endif
-#if FAULTS > 2
+#if FAULTS > 1
 	LOSE(s2d[4], cut_s2d[4])
 	LOSE(d2s[4], cut_d2s[4])
 #endif
-	:: atomic { !calm && MAY_CRASH && !OVER(source) -> crashed = true; source_closes(); source = GONE; source_runs = false }
+#if FAULTS > 2
+	LOSE(s2d[5], cut_s2d[5])
+	LOSE(d2s[5], cut_d2s[5])
+#endif
+#if FAULTS > 3
+	LOSE(s2d[6], cut_s2d[6])
+	LOSE(d2s[6], cut_d2s[6])
+#endif
+	:: atomic { !calm && MAY_CRASH && !SOURCE_ENDED ->
+		    crashed = true; source_closes(); source = GONE; source_runs = false; source_disk = false; tells = false; asked_anew = false }
 	:: atomic { !calm && MAY_CRASH && destination != GONE ->
 		    crashed = true;
 		    do
@@ -495,50 +599,38 @@ proctype World()
 		    od;
 		    i = 0;
 		    destination_up = false;
+		    back = false;
 		    destination = GONE;
+		    destination_disk = false;
 		    destination_runs = false }
 	:: atomic { !calm && destination == GONE && !restarted -> restarted = true }
-	:: atomic { !calm && OVER(destination) && !forgotten -> forgotten = true }
+	:: atomic { !calm && (destination == COMPLETED || destination == FAILED) && !forgotten -> forgotten = true }
 	:: atomic { !calm -> calm = true }
 	od
 }
 
-#define DESTINATION_IS_OVER (destination == FAILED || destination == GONE)
-#define SOURCE_IS_OVER (source == GONE || source == COMPLETED || (source == FAILED && !source_runs))
-#if defined(UNNUMBERED)
-#define SAME_DOUBT(seen, now) true
-#define DESTINATION_WILL_NOT DESTINATION_IS_OVER
-#define SOURCE_WILL_NOT SOURCE_IS_OVER
-#elif defined(WORD_FOR_ANOTHER_DOUBT)
-#define SAME_DOUBT(seen, now) true
-#define DESTINATION_WILL_NOT (DESTINATION_IS_OVER || destination == DOUBT)
-#define SOURCE_WILL_NOT SOURCE_IS_OVER
-#elif defined(NOT_YET_IS_NEVER)
-#define SAME_DOUBT(seen, now) (seen == now)
-#define DESTINATION_WILL_NOT (!destination_runs)
-#define SOURCE_WILL_NOT SOURCE_IS_OVER
-#else
-#define SAME_DOUBT(seen, now) (seen == now)
-#define DESTINATION_WILL_NOT (DESTINATION_IS_OVER || destination == DOUBT)
-#define SOURCE_WILL_NOT (SOURCE_IS_OVER || SOURCE_IN_DOUBT)
-#endif
-#ifdef WORD_AFTER_DOUBT
-#define SOURCE_TAKES_WORDS (SOURCE_IN_DOUBT || source == ANSWERED || source == WAIT_RUNNING)
-#else
-#define SOURCE_TAKES_WORDS SOURCE_IN_DOUBT
-#endif
+/* ---------------------------------------------------------------- operator */
 
-#ifdef RESUMES_FIRST
-#define NOT_TOLD source_cannot
+#define DESTINATION_IS_OVER (destination == D_TELLING || destination == FAILED || destination == GONE)
+#define SOURCE_IS_OVER (source == GONE || source == COMPLETED)
+#ifdef WORD_FOR_ANOTHER_DOUBT
+#define DESTINATION_WILL_NOT (DESTINATION_IS_OVER || destination == D_DOUBT)
+#elif defined(NOT_YET_IS_NEVER)
+#define DESTINATION_WILL_NOT (!destination_runs)
 #else
-#define NOT_TOLD false
+#define DESTINATION_WILL_NOT DESTINATION_IS_OVER
+#endif
+#ifdef FAILED_IS_OVER
+#define SOURCE_WILL_NOT (SOURCE_IS_OVER || (source == FAILED && !source_runs))
+#else
+#define SOURCE_WILL_NOT SOURCE_IS_OVER
 #endif
 
 /* Sees that a side is in doubt, then looks at the other, then says what follows; in between anything can happen. A side that answers or decides
- * (ready, acquiring, resuming) does not run yet: that is nothing to conclude from, so he looks again later. */
+ * (ready, acquiring, resuming) does not run yet: that is nothing to conclude from, so he looks again later. A source that has failed and does not run
+ * its guest may yet do so, and may have its disks: he ends its process before he lets the other run. */
 proctype Operator()
 {
-	byte seen;
 	bool there;
 	if
 	:: there = true
@@ -546,57 +638,47 @@ proctype Operator()
 	fi;
 	do
 	:: there && SOURCE_IN_DOUBT ->
-		seen = source_doubt;
 		if
 		:: DESTINATION_WILL_NOT ->
 			if
-			:: atomic { SOURCE_TAKES_WORDS && SAME_DOUBT(seen, source_doubt) ->
+			:: atomic { SOURCE_IN_DOUBT ->
 				    told_source = true;
-#ifndef TOLD_AND_GOES_ON
 				    source_closes();                    /* and so asks no more */
-#endif
 				    source = RECLAIMING }
 			:: else -> skip                                     /* refused */
 			fi
 		:: destination_runs ->
 			if
-			:: atomic { SOURCE_IN_DOUBT -> told_source = true; source_closes(); source = COMPLETED }
+			:: atomic { SOURCE_IN_DOUBT -> told_source = true; source_ends(COMPLETED) }
 			:: else -> skip
 			fi
 		:: !SOURCE_IN_DOUBT -> skip
-		fi;
-		seen = 0
-	:: there && destination == DOUBT ->
-		seen = destination_doubt;
+		fi
+	:: there && destination == D_DOUBT ->
 		if
 		:: SOURCE_WILL_NOT ->
 			if
-			:: atomic { destination == DOUBT && SAME_DOUBT(seen, destination_doubt) ->
-				    told_destination = true;
-				    destination = ACQUIRING }
+			:: atomic { destination == D_DOUBT -> told_destination = true; destination = ACQUIRING }
 			:: else -> skip
 			fi
+		:: atomic { source == FAILED && !source_runs -> resumes_late = false; source_disk = false; source = GONE }
 		:: source_runs || SOURCE_IN_DOUBT ->
 			if
-			:: atomic { destination == DOUBT -> told_destination = true; destination = FAILED }
+			:: atomic { destination == D_DOUBT -> told_destination = true; says_never() }
 			:: else -> skip
 			fi
-		:: destination != DOUBT -> skip
-		fi;
-		seen = 0
+		:: destination != D_DOUBT -> skip
+		fi
 	:: timeout -> break                                                 /* nothing can happen any more */
 	od;
-	assert(OVER(source) || source == DOUBT);
-	assert(OVER(destination) || destination == DOUBT);
-	/* Doubt ends by itself where there is someone to ask who remembers, else by the operator. */
-	assert((!there && (crashed || forgotten || stopped_telling || NOT_TOLD)) || (source != DOUBT && destination != DOUBT));
+	LAW(ends, SOURCE_ENDED || source == APART);
+	LAW(ends, DESTINATION_ENDED || destination == D_DOUBT);
+	/* Doubt ends by itself where there is someone to ask who remembers, else by the operator; or where nobody can be told, as there was no guest to run. */
+	LAW(doubt, (!there && (crashed || forgotten || stopped_telling || source_cannot)) || (source != APART && destination != D_DOUBT));
 	/* There is a guest, but where the host that had it is gone or cannot run it. */
-	assert(source_runs || destination_runs || source == DOUBT || destination == DOUBT || source_cannot || source == GONE ||
+	LAW(none, source_runs || destination_runs || source == APART || destination == D_DOUBT || source_cannot || source == GONE ||
 	       (destination == GONE && destination_ever_ran));
-	assert(source != COMPLETED || running_read || told_source);
-#ifdef LAST_COPY
-	assert(!(discarded_ready && source_cannot))
-#endif
+	LAW(early, source != COMPLETED || running_read || told_source)
 }
 
 init
@@ -604,15 +686,20 @@ init
 	atomic {
 		run Source();
 		run Destination();
+		run Frames();
 		run Door(1);
-#if FAULTS > 0
 		run Door(2);
-#endif
-#if FAULTS > 1
+#if FAULTS > 0
 		run Door(3);
 #endif
-#if FAULTS > 2
+#if FAULTS > 1
 		run Door(4);
+#endif
+#if FAULTS > 2
+		run Door(5);
+#endif
+#if FAULTS > 3
+		run Door(6);
 #endif
 		run World();
 		run Operator()

@@ -36,6 +36,10 @@ bool asked_again = false;                       /* this link was dialled to ask 
 bool guest_stopped = false;                     /* as the source knows it: a pause was asked for and not undone */
 bool source_runs = true, destination_runs = false;
 
+/* Laws by name; no part of a state. `run` sets all but one: a broken model must be refuted by the one that it breaks. */
+hidden byte two, none, alone, early, phase, way, frame, ends;
+#define LAW(name, holds) assert(name || (holds))
+
 bool go_handed = false, running_read = false, never_read = false, told_source = false, told_destination = false;
 bool cannot_resume = false, late = false;       /* the source's embedder failed to resume, or took too long */
 
@@ -45,42 +49,47 @@ bool cannot_resume = false, late = false;       /* the source's embedder failed 
 inline source_enters(next)
 {
 	phase_now = source_phase;
-	assert(MAY(NONE, SETUP) || MAY(SETUP, ACTIVE) || MAY(ACTIVE, DEVICE) || MAY(DEVICE, ACTIVE) || MAY(DEVICE, COMPLETED) ||
+	LAW(way, MAY(NONE, SETUP) || MAY(SETUP, ACTIVE) || MAY(ACTIVE, DEVICE) || MAY(DEVICE, ACTIVE) || MAY(DEVICE, COMPLETED) ||
 	       MAY(ACTIVE, DRAINING) || MAY(DRAINING, ACTIVE) || MAY(DRAINING, DEVICE) || MAY(DRAINING, FAILED) || MAY(DRAINING, CANCELLING) ||
-	       ((phase_now == ACTIVE || phase_now == DRAINING) && next == PRE_SWITCHOVER) || MAY(PRE_SWITCHOVER, DEVICE) ||
+	       ((phase_now == ACTIVE || phase_now == DRAINING) && next == PRE_SWITCHOVER) || MAY(PRE_SWITCHOVER, DEVICE) || MAY(PRE_SWITCHOVER, ACTIVE) ||
 	       MAY(PRE_SWITCHOVER, FAILED) || MAY(PRE_SWITCHOVER, CANCELLING) ||
 	       MAY(DEVICE, IN_DOUBT) || MAY(IN_DOUBT, DEVICE) || MAY(IN_DOUBT, COMPLETED) || MAY(IN_DOUBT, FAILED) ||
 	       MAY(SETUP, FAILED) || MAY(ACTIVE, FAILED) || MAY(DEVICE, FAILED) || MAY(CANCELLING, FAILED) ||
 	       MAY(SETUP, CANCELLING) || MAY(ACTIVE, CANCELLING) || MAY(DEVICE, CANCELLING) || MAY(CANCELLING, CANCELLED));
-	assert(next != COMPLETED || running_read || told_source);
-	assert(next != CANCELLING || !go_handed);
-	assert(next != IN_DOUBT || go_handed);
+	LAW(early, next != COMPLETED || running_read || told_source);
+	LAW(way, next != CANCELLING || !go_handed);
+	LAW(way, next != IN_DOUBT || go_handed);
 	source_phase = next
 }
 
 inline destination_enters(next)
 {
 	phase_now = destination_phase;
-	assert(MAY(NONE, INCOMING) || MAY(INCOMING, SETUP) || MAY(SETUP, ACTIVE) || MAY(ACTIVE, DEVICE) || MAY(DEVICE, COMPLETED) ||
+	LAW(way, MAY(NONE, INCOMING) || MAY(INCOMING, SETUP) || MAY(SETUP, ACTIVE) || MAY(ACTIVE, DEVICE) || MAY(DEVICE, COMPLETED) ||
 	       MAY(DEVICE, IN_DOUBT) || MAY(IN_DOUBT, DEVICE) || MAY(IN_DOUBT, COMPLETED) || MAY(IN_DOUBT, FAILED) ||
 	       ((phase_now == INCOMING || phase_now == SETUP || phase_now == ACTIVE || phase_now == DEVICE) &&
 		(next == FAILED || next == CANCELLED)));
-	assert(next != COMPLETED || destination_runs);
+	LAW(early, next != COMPLETED || destination_runs);
 	destination_phase = next
 }
 
-/* Broken at any step, this is seen at that step. */
+/* Broken at any step, this is seen at that step. A guest that runs is in the phases before the stop, and where it stood still and could be resumed. */
 #define RESUME_TROUBLE (cannot_resume || late)
+#define STOPPED_THERE (source == PAUSING || source == TURNING_BACK || source == GIVING_UP)
+#define SOURCE_IS_OTHERWISE ((source_phase == SETUP && !source_runs) || \
+			(source_phase == PRE_SWITCHOVER && source_runs && !STOPPED_THERE) || \
+			((source_phase == ACTIVE || source_phase == DRAINING) && !source_runs && !STOPPED_THERE && !RESUME_TROUBLE) || \
+			(source_phase == DEVICE && source_runs && !STOPPED_THERE) || \
+			((source_phase == CANCELLED || source_phase == FAILED) && !source_runs && !RESUME_TROUBLE) || \
+			(source_phase == COMPLETED && source_runs) || (source_phase == IN_DOUBT && source_runs && !told_source))
+#define DESTINATION_IS_OTHERWISE ((destination_phase == COMPLETED) != destination_runs && destination_phase != DEVICE && !told_destination)
 proctype Laws()
 {
-	end: atomic {
-		(source_phase == SETUP && !source_runs) || (source_phase == PRE_SWITCHOVER && source_runs && source == HOLDING) ||
-			((source_phase == ACTIVE || source_phase == DRAINING) && !source_runs && source != PAUSING && source != GIVING_UP && !RESUME_TROUBLE) ||
-			(source_phase == CANCELLED && !source_runs) || (source_phase == FAILED && !source_runs && !RESUME_TROUBLE) ||
-			(source_phase == COMPLETED && source_runs) || (source_phase == IN_DOUBT && source_runs && !told_source) ||
-			(source_runs && destination_runs) || (destination_phase == FAILED && destination_runs) ->
-			assert(false)
-	}
+	end: do
+	:: atomic { source_runs && destination_runs && !two -> LAW(two, false) }
+	:: atomic { (SOURCE_IS_OTHERWISE || DESTINATION_IS_OTHERWISE) && !phase -> LAW(phase, false) }
+	:: atomic { source_runs && go_handed && !never_read && !told_source && !alone -> LAW(alone, false) }
+	od
 }
 
 /* ---------------------------------------------------------------- the wire and the embedders */
@@ -127,7 +136,7 @@ proctype Embedders()
 		    fi;
 		    if
 		    :: well && what == PAUSE -> source_runs = false
-		    :: well && what == RESUME -> assert(!destination_runs); source_runs = true
+		    :: well && what == RESUME -> source_runs = true
 		    :: !well && what == RESUME -> cannot_resume = true
 		    :: else -> skip
 		    fi;
@@ -140,7 +149,7 @@ proctype Embedders()
 		    :: well = false
 		    fi;
 		    if
-		    :: well && what == RESUME -> assert(!source_runs); destination_runs = true
+		    :: well && what == RESUME -> destination_runs = true
 		    :: else -> skip
 		    fi;
 		    destination_done!what, well;
@@ -167,14 +176,17 @@ inline source_leaves(next)
 {
 	source_enters(next);
 	if
-	:: switchover_handed && !never_read -> source = TELLING
+	:: switchover_handed && !never_read && !guest_stopped -> source_sends(CANCEL); source = TELLING /* once it runs, not before */
 	:: else -> source_ends(next)
 	fi
 }
 
 inline give_up(next)
 {
-	source_sends(CANCEL);
+	if
+	:: !switchover_handed -> source_sends(CANCEL)
+	:: else -> skip
+	fi;
 	source_ends_in = next;
 	if
 	:: next == CANCELLED ->
@@ -232,12 +244,14 @@ proctype Source()
 	:: atomic { source == PAUSING && DONE_WITH(PAUSE) -> source_done?PAUSE, _; source_pending = NOTHING;
 		    if
 		    :: holds -> holds = false; source_enters(PRE_SWITCHOVER); source = HOLDING
-		    :: else -> source = CHECKING
+		    :: holds -> holds = false; source_enters(DEVICE); source = CHECKING /* it was not to hold any more */
+		    :: !holds -> source = CHECKING
 		    fi }
-	:: atomic { source == HOLDING -> source_enters(DEVICE); source = CHECKING }             /* the embedder continues */
+	:: atomic { source == HOLDING -> source = CHECKING }                                    /* the embedder continues */
 	:: atomic { source == CHECKING ->
 		    if
-		    :: ask(SAVING, SAVE)
+		    :: source_phase == PRE_SWITCHOVER -> source_enters(DEVICE); ask(SAVING, SAVE)
+		    :: source_phase != PRE_SWITCHOVER -> ask(SAVING, SAVE)
 		    :: !calm -> ask(TURNING_BACK, RESUME)               /* something is in flight */
 		    fi }
 	:: atomic { source == SAVING && DONE_WITH(SAVE) -> source_done?SAVE, _; source_pending = NOTHING;
@@ -259,8 +273,9 @@ proctype Source()
 	:: atomic { CANCELLABLE && source_pending != NOTHING && nempty(source_done) && !source_done?[_, true] ->
 		    source_done?m, _; source_pending = NOTHING; give_up(FAILED) }
 	:: atomic { CANCELLABLE && !calm -> give_up(CANCELLED) }
-	:: atomic { CANCELLABLE && !calm && source != ROUND -> give_up(FAILED) } /* waited too long */
-	:: atomic { CANCELLABLE && source_up && (d2s?[CANCEL] || d2s?[NEVER]) -> d2s?_; source_up = false; never_read = true; give_up(FAILED) }
+	:: atomic { CANCELLABLE && !calm -> give_up(FAILED) }   /* waited too long, a stream is lost, I/O never at rest */
+	:: atomic { CANCELLABLE && source_up && d2s?[CANCEL] -> d2s?CANCEL; source_up = false; never_read = true; give_up(FAILED) }
+	:: atomic { CANCELLABLE && source_up && d2s?[NEVER] -> LAW(frame, false) }
 	:: atomic { CANCELLABLE && source_up && cut && empty(d2s) -> source_up = false; give_up(FAILED) }
 #ifdef CANCEL_AFTER_GO
 	:: atomic { source == WAIT_RUNNING && !calm -> give_up(CANCELLED) }
@@ -280,14 +295,18 @@ proctype Source()
 		    fi }
 	:: atomic { source == GIVING_UP && !calm && !late && source_pending != RESUME && guest_stopped -> ask(GIVING_UP, RESUME) } /* took too long */
 	:: atomic { source == GIVING_UP && !calm && source_pending == RESUME -> late = true; source_leaves(FAILED) }
-	:: atomic { source == GIVING_UP && source_up && nempty(d2s) && !d2s?[NEVER] && !d2s?[CANCEL] -> d2s?_ } /* late words */
+	:: atomic { source == GIVING_UP && source_up && d2s?[CANCEL] -> d2s?CANCEL; source_up = false; never_read = true }
+	:: atomic { source == GIVING_UP && source_up && nempty(d2s) && !d2s?[CANCEL] -> LAW(frame, !d2s?[NEVER] && !d2s?[RUNNING]); d2s?_ } /* late words */
+	:: atomic { source == GIVING_UP && source_up && cut && empty(d2s) -> source_up = false }
 	:: atomic { source == TELLING && source_up && nempty(d2s) ->
 		    d2s?m;
 		    if
-		    :: m == NEVER || m == CANCEL -> source_ends(source_phase)
+		    :: m == NEVER || m == CANCEL -> source_sends(BYE); source_ends(source_phase)
 		    :: m == READY && asked_again -> source_sends(CANCEL)
-		    :: else -> skip
-		    fi }
+		    :: m == READY && !asked_again -> skip               /* it crossed our CANCEL */
+		    :: else -> LAW(frame, m == ANSWER)
+		    fi;
+		    m = 0 }
 	:: atomic { source == TELLING && source_up && cut && empty(d2s) -> source_up = false }
 	:: atomic { source == TELLING && !source_up && (!reconnections || destination == NEW) -> source_ends(source_phase) }
 
@@ -299,7 +318,7 @@ proctype Source()
 		    :: m == NEVER -> never_read = true; source_sends(BYE); give_up(FAILED)
 		    :: m == ANSWER && source == ANSWERED -> skip
 		    :: m == READY && source == ANSWERED -> source_sends(GO); source = WAIT_RUNNING
-		    :: else -> assert(false)
+		    :: else -> LAW(frame, false)
 		    fi }
 #ifdef FAILS_AFTER_GO
 	:: atomic { source == WAIT_RUNNING && source_up && cut && empty(d2s) -> source_up = false; give_up(FAILED) }
@@ -369,9 +388,17 @@ proctype Destination()
 	:: atomic { destination == LOADING && destination_done?[LOAD, false] -> destination_done?LOAD, _; destination_pending = NOTHING;
 		    fails(FAILED, CANCEL) }
 	:: atomic { BEFORE_READY && destination != ASKING && !calm -> fails(CANCELLED, CANCEL) }
-	:: atomic { BEFORE_READY && destination != ASKING && destination != ACTIVE && !calm -> fails(FAILED, CANCEL) } /* waited too long */
-	:: atomic { (BEFORE_READY || destination == IS_READY) && destination_up && s2d?[CANCEL] -> s2d?CANCEL; fails(CANCELLED, NEVER) }
-	:: atomic { (BEFORE_READY || destination == LISTENING) && cut && empty(s2d) -> destination_up = false; fails(FAILED, CANCEL) }
+	:: atomic { destination == ASKING && !calm -> fails(CANCELLED, REFUSE) }
+	:: atomic { destination == ASKING && !calm -> fails(FAILED, REFUSE) }
+	:: atomic { BEFORE_READY && destination != ASKING && !calm -> fails(FAILED, CANCEL) } /* waited too long, or a stream is lost */
+	:: atomic { (BEFORE_READY || destination == IS_READY) && destination_up && s2d?[CANCEL] -> s2d?CANCEL;
+		    if
+		    :: destination == ASKING || destination == GATHERING || destination == ACTIVE -> destination_up = false /* it does not wait for our word */
+		    :: else -> skip
+		    fi;
+		    fails(CANCELLED, NEVER) }
+	:: atomic { BEFORE_READY && cut && empty(s2d) -> destination_up = false; fails(FAILED, CANCEL) }
+	:: atomic { destination == LISTENING && source == ENDED && empty(s2d) -> destination_ends(CANCELLED) } /* nobody else comes */
 	:: atomic { destination == GIVING_UP && nempty(destination_done) -> destination_done?_, _; destination_pending = NOTHING;
 		    destination_ends(destination_ends_in) }
 
@@ -450,10 +477,10 @@ proctype Operator()
 	:: timeout -> break
 	od;
 	/* Nothing can happen any more: every run has come to an end, but where the operator waits for a source that may yet resume. */
-	assert(source == ENDED || source == LINGERING);
-	assert(destination == ENDED || destination == LINGERING || (destination == DOUBT && late && !source_runs));
-	assert(source != ENDED || source_phase == COMPLETED || source_phase == CANCELLED || source_phase == FAILED);
-	assert(source_runs || destination_runs || destination == DOUBT || RESUME_TROUBLE || told_source)
+	LAW(ends, source == ENDED || source == LINGERING);
+	LAW(ends, destination == ENDED || destination == LINGERING || (destination == DOUBT && late && !source_runs));
+	LAW(ends, source != ENDED || source_phase == COMPLETED || source_phase == CANCELLED || source_phase == FAILED);
+	LAW(none, source_runs || destination_runs || destination == DOUBT || RESUME_TROUBLE || told_source)
 }
 
 init
