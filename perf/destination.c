@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "perf/destination.h"
 #include "perf/disk/disk.h"
@@ -276,6 +277,20 @@ static const struct sluice_ops destination_ops = {
 
 /* ---------------------------------------------------------------- one migration (main thread) */
 
+/* end.advise: what a user does while there is still something to decide. */
+static void advise(struct end *end)
+{
+	struct destination *destination = (struct destination *)end;
+
+	fprintf(stderr,
+		"migperf: migration in doubt: the guest that came is stopped here, and may run at its source, %s. That connects "
+		"again by "
+		"itself. If it does not, look what that migperf -c says. Failed or cancelled: it runs there, and kill -INT %d "
+		"ends this "
+		"one. Gone: kill -USR2 %d runs it here. In doubt or silent: end that one first, and see it gone\n",
+		destination->settings.from, (int)getpid(), (int)getpid());
+}
+
 /* Until it is decided: the library may go on after that, for a source in doubt. */
 static void watch(struct destination *destination)
 {
@@ -450,6 +465,7 @@ static enum exit_status serve(struct destination *destination, struct sluice_lis
 	begin_result(destination);
 	error = end_open(&destination->end, &destination_ops, destination, destination->options, destination->loop,
 			 result->error);
+	destination->end.advise = advise;
 	if (error) {
 		if (!destination->quiet)
 			fprintf(stderr, "migperf: %s\n", result->error);

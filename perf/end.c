@@ -111,6 +111,7 @@ int end_open(struct end *end, const struct sluice_ops *ops, void *opaque, const 
 
 	memset(end, 0, sizeof(*end));
 	end->loop = loop;
+	end->claims = loop->claims;
 	end->in_doubt_ns = options->in_doubt_ms * OS_MS;
 	end->dead_peer_ns = options->dead_peer_ms * OS_MS;
 	pthread_mutex_init(&end->lock, NULL);
@@ -332,30 +333,51 @@ void end_wait(struct end *end, uint64_t until_ns)
 	dump(end);
 }
 
+static unsigned doubts_ended(struct end *end)
+{
+	unsigned n;
+
+	pthread_mutex_lock(&end->lock);
+	n = end->doubts_ended;
+	pthread_mutex_unlock(&end->lock);
+	return n;
+}
+
+/* SIGUSR2: the guest runs here, whoever sent it says so. */
+static void claim(struct end *end)
+{
+	if (end->loop->claims == end->claims)
+		return;
+	end->claims = end->loop->claims;
+	if (end_phase(end) != SLUICE_IN_DOUBT || sluice_resolve(end->session, 1)) {
+		fprintf(stderr, "migperf: warning: SIGUSR2 is for a migration in doubt, and this one is not: nothing was done\n");
+		return;
+	}
+	end->claimed = true;
+	end->claimed_after = doubts_ended(end);
+}
+
 /* The guest is let go, wherever it runs. false: the doubt ended by itself just then. */
 static bool abandon(struct end *end)
 {
 	uint64_t until = os_now_ns() + END_LINGER_NS;
-	unsigned before;
+	unsigned before = doubts_ended(end);
 
-	pthread_mutex_lock(&end->lock);
-	before = end->doubts_ended;
-	pthread_mutex_unlock(&end->lock);
 	sluice_get_error(end->session, &end->doubt);
 	if (sluice_resolve(end->session, 0))
 		return false;
 	while (end_phase(end) == SLUICE_IN_DOUBT && !end_ended(end) && os_now_ns() < until)
 		end_wait(end, until);
-	pthread_mutex_lock(&end->lock);
-	end->abandoned = before == end->doubts_ended;
-	pthread_mutex_unlock(&end->lock);
+	end->abandoned = before == doubts_ended(end);
 	return end->abandoned;
 }
 
 bool end_decided(struct end *end)
 {
-	enum sluice_phase phase = end_phase(end);
+	enum sluice_phase phase;
 
+	claim(end);
+	phase = end_phase(end);
 	if (end->abandoned || end_ended(end))
 		return true;
 	if (phase != SLUICE_IN_DOUBT) {
@@ -365,7 +387,11 @@ bool end_decided(struct end *end)
 	if (!end->doubt_until_ns) {
 		end->doubt_until_ns = os_now_ns() + end->in_doubt_ns;
 		end->stops = end->loop->stops;
+		end->advise(end);
 	}
+	/* The embedder's part of that word, to run the guest, has a deadline of its own in the library. */
+	if (end->claimed && end->claimed_after == doubts_ended(end))
+		return false;
 	if (end->stops == end->loop->stops && os_now_ns() < end->doubt_until_ns)
 		return false;
 	return abandon(end);

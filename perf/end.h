@@ -26,6 +26,8 @@ struct end {
 	struct sluice *session;
 	struct loop *loop;
 	uint64_t in_doubt_ns, dead_peer_ns;
+	void (*advise)(
+		struct end *end); /* say what to look at and where, in doubt, and which signal is the word then. Main thread */
 	struct worker worker;
 	struct iothread io;
 
@@ -56,7 +58,9 @@ struct end {
 
 	/* main thread */
 	uint64_t doubt_until_ns;   /* 0: not in doubt */
-	unsigned stops;            /* of the loop, seen while in doubt or closing */
+	unsigned stops, claims;    /* of the loop, seen while in doubt or closing; and at any time */
+	bool claimed;              /* an operator said that the guest runs here, */
+	unsigned claimed_after;    /* in the doubt that came after so many */
 	bool abandoned;            /* in doubt for too long: the guest was let go, wherever it runs */
 	struct sluice_error doubt; /* when it was abandoned */
 };
@@ -95,7 +99,8 @@ int end_take_report(struct end *end, struct report *ret, uint64_t *ret_at_ns);
 void end_wait(struct end *end, uint64_t until_ns);
 
 /* Whether the session has nothing left to decide: it is completed, failed, cancelled or ended; or it was in doubt for as long as it may,
- * or until a stop, and is given up. To be asked whenever something happened. Main thread. */
+ * or until a stop, and is given up. A SIGUSR2 is an operator's word that the guest runs here: heeded in doubt, and only then.
+ * To be asked whenever something happened. Main thread. */
 bool end_decided(struct end *end);
 
 /* What to check where, for `error`: `format` with `other`, the other side's name, and why there is doubt. The library's own words are for an

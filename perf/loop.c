@@ -23,6 +23,7 @@ int loop_init(struct loop *loop)
 	sigaddset(&set, SIGTERM);
 	sigaddset(&set, SIGHUP);
 	sigaddset(&set, SIGUSR1);
+	sigaddset(&set, SIGUSR2);
 	pthread_sigmask(SIG_BLOCK, &set, NULL);
 	signal(SIGPIPE, SIG_IGN); /* a reader of our output that went away must not end a migration */
 	signal(SIGXFSZ, SIG_IGN); /* nor a limit of file sizes, which is told of as an error */
@@ -52,6 +53,8 @@ static void read_signals(struct loop *loop)
 	while (read(loop->signal_fd, &info, sizeof(info)) == sizeof(info)) {
 		if (info.ssi_signo == SIGUSR1)
 			loop->dump = true;
+		else if (info.ssi_signo == SIGUSR2)
+			loop->claims++;
 		else
 			loop->stops++;
 	}

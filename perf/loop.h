@@ -12,6 +12,7 @@
 struct loop {
 	int signal_fd, wake_fd, child_fd; /* child_fd: -1: none */
 	unsigned stops;                   /* SIGINT, SIGTERM and SIGHUP so far */
+	unsigned claims;                  /* SIGUSR2 so far */
 	bool dump;                        /* SIGUSR1 came: whoever answers clears it */
 	bool child_gone;
 };

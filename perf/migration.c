@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "perf/migration.h"
 #include "perf/os.h"
@@ -242,6 +243,20 @@ static void show(struct migration *migration)
 	progress_show(&migration->progress, since_start(migration), &stats);
 }
 
+/* end.advise: what a user does while there is still something to decide. */
+static void advise(struct end *end)
+{
+	struct migration *migration = (struct migration *)end;
+
+	progress_say(&migration->progress,
+		     "migration in doubt: the guest is stopped here, and may run at %.120s. It connects again by itself. If it "
+		     "cannot, "
+		     "look what the migperf -s there says. Completed: it runs there, and kill -INT %d ends this one. Failed, "
+		     "cancelled or "
+		     "gone: kill -USR2 %d runs it here. In doubt or silent: end that one first, and see it gone",
+		     migration->result->uri, (int)getpid(), (int)getpid());
+}
+
 /* Let the switchover go on when the guest was held for as long as it is to be. Returns when to look again. */
 static uint64_t hold(struct migration *migration)
 {
@@ -470,6 +485,7 @@ static enum ending run_session(struct migration *migration, const char *uri, boo
 		ops.release = on_release;
 	}
 	error = end_open(&migration->end, &ops, migration, migration->options, migration->loop, result->error);
+	migration->end.advise = advise;
 	if (error) {
 		result->exit_status = error == -EINVAL ? EXIT_USAGE : EXIT_FAILED;
 		return ENDING_OVER;

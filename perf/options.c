@@ -85,6 +85,7 @@ static const char help[] =
 	"      --version, --help\n"
 	"\n"
 	"SIGINT cancels: the guest runs on at the source. SIGUSR1 says on stderr what every thread waits for.\n"
+	"In doubt it says what to look at and where; then SIGUSR2 runs the guest here, and SIGINT lets it go.\n"
 	"Exit status: 0 completed and verified, 1 failed (the guest runs on at the source), 2 usage, 3 memory differs\n"
 	"or could not be verified, 4 no connection or refused, 5 in doubt, 6 cancelled. See migperf(1).\n";
 
