@@ -49,6 +49,7 @@ bool restarted = false, forgotten = false, stopped_telling = false, crashed = fa
 
 /* For the laws. */
 bool go_handed = false, never_read = false, running_read = false, destination_ever_ran = false, landed = false;
+bool may_run = false;                                           /* READY was said, and nothing since that could take the guest away */
 bool told_source = false, told_destination = false;
 bool source_cannot = false;                                     /* resume; or not in time, */
 bool resumes_late = false;                                      /* and then it may yet */
@@ -401,7 +402,7 @@ proctype Destination()
 #endif
 		  }
 	:: atomic { destination == LANDING -> landed = true; destination = LOADING }
-	:: atomic { destination == LOADING -> destination_sends(READY); destination = IS_READY }
+	:: atomic { destination == LOADING -> may_run = true; destination_sends(READY); destination = IS_READY }
 	:: atomic { (destination == LANDING || destination == LOADING) && DESTINATION_HEARS(CANCEL) -> FROM_SOURCE?CANCEL;
 		    LAW(lost, source_runs || source == GONE);
 		    destination_sends(NEVER);
@@ -413,12 +414,13 @@ proctype Destination()
 	:: atomic { destination == IS_READY && DESTINATION_HEARS(GO) -> FROM_SOURCE?GO; destination = ACQUIRING }
 	:: atomic { destination == IS_READY && DESTINATION_HEARS(CANCEL) -> FROM_SOURCE?CANCEL;
 		    LAW(lost, source_runs || source == GONE);
+		    may_run = false;
 		    says_never() }
 	:: atomic { destination == IS_READY && A_DEADLINE_PASSES -> faults--; destination_doubts() }
 #ifdef RUNS_ON_LOST_LINK
 	:: atomic { destination == IS_READY && DESTINATION_NOTICES -> destination_closes(); destination = ACQUIRING }
 #elif defined(DISCARDS_ON_LOST_LINK)
-	:: atomic { destination == IS_READY && DESTINATION_NOTICES -> destination_closes(); LAW(kept, told_destination); says_never() }
+	:: atomic { destination == IS_READY && DESTINATION_NOTICES -> destination_closes(); says_never() }
 #else
 	:: atomic { destination == IS_READY && DESTINATION_NOTICES -> destination_doubts() }
 #endif
@@ -433,7 +435,7 @@ proctype Destination()
 	:: atomic { destination == ACQUIRING ->
 		    if
 		    :: LAW(disks, !source_disk); destination_disk = true; destination = RESUMING
-		    :: says_never()
+		    :: may_run = false; says_never()                /* the embedder cannot */
 		    fi }
 #ifdef RUNNING_BEFORE_IT_RUNS
 	:: atomic { destination == RESUMING && !said -> destination_sends(RUNNING); said = true }
@@ -441,7 +443,7 @@ proctype Destination()
 	:: atomic { destination == RESUMING ->
 		    if
 		    :: run_destination(); destination_sends(RUNNING); destination = WAIT_DONE
-		    :: says_never()
+		    :: may_run = false; says_never()
 		    fi }
 #ifdef NEVER_WHILE_RESUMING
 	:: atomic { destination == RESUMING && !told_destination && faults > 0 -> faults--; destination_sends(NEVER) } /* it takes too long, and goes on */
@@ -601,6 +603,7 @@ proctype World()
 		    destination_up = false;
 		    back = false;
 		    destination = GONE;
+		    may_run = false;
 		    destination_disk = false;
 		    destination_runs = false }
 	:: atomic { !calm && destination == GONE && !restarted -> restarted = true }
@@ -664,7 +667,7 @@ proctype Operator()
 		:: atomic { source == FAILED && !source_runs -> resumes_late = false; source_disk = false; source = GONE }
 		:: source_runs || SOURCE_IN_DOUBT ->
 			if
-			:: atomic { destination == D_DOUBT -> told_destination = true; says_never() }
+			:: atomic { destination == D_DOUBT -> told_destination = true; may_run = false; says_never() }
 			:: else -> skip
 			fi
 		:: destination != D_DOUBT -> skip
@@ -678,6 +681,7 @@ proctype Operator()
 	/* There is a guest, but where the host that had it is gone or cannot run it. */
 	LAW(none, source_runs || destination_runs || source == APART || destination == D_DOUBT || source_cannot || source == GONE ||
 	       (destination == GONE && destination_ever_ran));
+	LAW(kept, !may_run || destination == D_DOUBT || destination_ever_ran);
 	LAW(early, source != COMPLETED || running_read || told_source)
 }
 
