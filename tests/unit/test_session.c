@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* test_session.c: whole migrations within one process: both sessions, their threads, real sockets, and an embedder of a few
- * lines whose loop dispatches both ends. */
+ * lines (pair.h). What a cut link leads to is test_reconnect.c's. */
 #include <errno.h>
 #include <poll.h>
+#include <pthread.h>
 #include <semaphore.h>
 #include <sluice.h>
 #include <stdbool.h>
@@ -12,278 +13,7 @@
 #include <sys/mman.h>
 #include <time.h>
 
-#include "streams/wait.h"
-#include "tests/unit/harness.h"
-#include "tests/unit/proxy.h"
-
-enum { PAGES = 2048, BYTES = PAGES * SLUICE_PAGE_SIZE, PATIENCE_MS = 20000 };
-
-struct side {
-	struct sluice *session;
-	unsigned char *memory;
-	const struct sluice_section *sections; /* as load got them */
-	size_t n_sections;
-	bool running, ended, lazy;                  /* lazy: answers load only when told */
-	int errors[SLUICE_RESUME + 1];              /* what requests are answered with */
-	const char *refusal;                        /* what it says of an error */
-	unsigned slow_ms;                           /* that each callback takes, */
-	enum sluice_request slow;                   /* or only this one */
-	uint64_t paused_ns, resumed_ns, stopped_ns; /* the last as sluice says when it resumes */
-	uint32_t depth, in_flight;                  /* of its disk, where it has one */
-	unsigned tries, windows, paused_busy;
-	int depth_error, answer;        /* of io_depth; of drain_try, whatever is in flight, 0: the truth */
-	unsigned depth_ms;              /* that io_depth takes, once a window is to be opened */
-	char warning[SLUICE_ERROR_MAX]; /* the last */
-	unsigned pauses, resumes, rounds, doubts;
-	enum sluice_phase last;
-	char message[64];
-};
-
-static const char state[] = "device state of the guest";
-
-static void on_event(void *opaque, const struct sluice_event *event)
-{
-	struct side *side = opaque;
-
-	switch (event->type) {
-	case SLUICE_EVENT_PHASE:
-		side->last = event->u.phase;
-		side->doubts += side->last == SLUICE_IN_DOUBT;
-		break;
-	case SLUICE_EVENT_ROUND: side->rounds++; break;
-	case SLUICE_EVENT_ENDED: side->ended = true; break;
-	case SLUICE_EVENT_MESSAGE:
-		snprintf(side->message, sizeof(side->message), "%.*s", (int)event->u.message.length,
-			 (const char *)event->u.message.data);
-		break;
-	case SLUICE_EVENT_WARNING: snprintf(side->warning, sizeof(side->warning), "%s", event->u.text); break;
-	}
-}
-
-static void done(struct side *side, enum sluice_request request, int error)
-{
-	struct pollfd none = { .fd = -1 };
-
-	if (side->slow_ms && (!side->slow || side->slow == request))
-		poll(&none, 1, (int)side->slow_ms);
-	if (side->errors[request] && side->refusal)
-		sluice_refuse_because(side->session, side->refusal);
-	sluice_done(side->session, request, error ? error : side->errors[request]);
-}
-
-static int add_memory(struct side *side)
-{
-	struct sluice_region region = {
-		.size_of = sizeof(region), .name = "ram", .address = side->memory, .size = BYTES, .node = -1, .fd = -1
-	};
-	uint32_t id;
-
-	return sluice_add_region(side->session, &region, &id);
-}
-
-static void on_incoming(void *opaque, const struct sluice_offer *offers, size_t n, const void *cookie, size_t length)
-{
-	struct side *side = opaque;
-	bool fits = n == 1 && !strcmp(offers[0].name, "ram") && offers[0].size == BYTES && length == 6 &&
-		    !memcmp(cookie, "cookie", 6);
-
-	if (!fits)
-		sluice_refuse_because(side->session, "not what the test offers");
-	done(side, SLUICE_INCOMING_GUEST, fits ? add_memory(side) : -EINVAL);
-}
-
-static void on_pause(void *opaque)
-{
-	struct side *side = opaque;
-
-	side->pauses++;
-	side->running = side->errors[SLUICE_PAUSE];
-	done(side, SLUICE_PAUSE, 0);
-	side->paused_ns = now_ns();
-}
-
-static void on_resume(void *opaque)
-{
-	struct side *side = opaque;
-
-	side->resumes++;
-	side->running = !side->errors[SLUICE_RESUME];
-	side->stopped_ns = sluice_stopped_ns(side->session);
-	side->resumed_ns = now_ns();
-	done(side, SLUICE_RESUME, 0);
-}
-
-static void on_save(void *opaque)
-{
-	struct side *side = opaque;
-	struct sluice_section section = { "device", 7, state, sizeof(state) }, empty = { "empty", 1, NULL, 0 };
-	int error = sluice_save_section(side->session, &section);
-
-	error = error ? error : sluice_save_section(side->session, &empty);
-	done(side, SLUICE_SAVE, error);
-}
-
-static void on_load(void *opaque, const struct sluice_section *sections, size_t n)
-{
-	struct side *side = opaque;
-
-	side->sections = sections;
-	side->n_sections = n;
-	if (!side->lazy)
-		done(side, SLUICE_LOAD, 0);
-}
-
-static void on_acquire(void *opaque)
-{
-	done(opaque, SLUICE_ACQUIRE, 0);
-}
-
-static void on_release(void *opaque)
-{
-	done(opaque, SLUICE_RELEASE, 0);
-}
-
-static const struct sluice_ops ops = {
-	.size_of = sizeof(ops),
-	.event = on_event,
-	.incoming = on_incoming,
-	.pause = on_pause,
-	.resume = on_resume,
-	.save = on_save,
-	.load = on_load,
-	.release = on_release,
-	.acquire = on_acquire,
-};
-
-struct pair {
-	struct side source, destination;
-	struct sluice_listener *listener;
-};
-
-static int on_io_depth(void *opaque, uint32_t requests)
-{
-	struct side *side = opaque;
-
-	if (!requests && side->depth_ms)
-		poll(NULL, 0, (int)side->depth_ms);
-	side->windows += !requests && side->depth;
-	side->depth = requests;
-	return requests == SLUICE_IO_DEPTH_USUAL ? 0 : side->depth_error;
-}
-
-static int on_drain_try(void *opaque)
-{
-	struct side *side = opaque;
-
-	side->tries++;
-	if (side->answer)
-		return side->answer;
-	return side->in_flight ? -EAGAIN : 0;
-}
-
-static void side_init(struct side *side)
-{
-	memset(side, 0, sizeof(*side));
-	side->depth = SLUICE_IO_DEPTH_USUAL;
-	side->memory = mmap(NULL, BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	CU_ASSERT_FATAL(side->memory != MAP_FAILED);
-	CU_ASSERT_EQUAL_FATAL(sluice_create(&ops, side, &side->session), 0);
-}
-
-/* `dead_peer_ms`: the destination's; 0: as it is. */
-static void pair_start_with(struct pair *p, uint64_t dead_peer_ms)
-{
-	side_init(&p->source);
-	side_init(&p->destination);
-	p->source.running = true;
-	for (unsigned i = 0; i < PAGES; i++)
-		if (i % 3)
-			memset(p->source.memory + (size_t)i * SLUICE_PAGE_SIZE, (int)(i % 255) + 1, SLUICE_PAGE_SIZE);
-	CU_ASSERT_EQUAL_FATAL(sluice_listen("tcp:127.0.0.1:0", 0, &p->listener, NULL), 0);
-	if (dead_peer_ms)
-		CU_ASSERT_EQUAL(sluice_set(p->destination.session, SLUICE_DEAD_PEER_MS, dead_peer_ms), 0);
-	CU_ASSERT_EQUAL_FATAL(sluice_destination_start(p->destination.session, p->listener), 0);
-	CU_ASSERT_EQUAL_FATAL(add_memory(&p->source), 0);
-	/* Marks work on any kernel, and nobody writes here unless a test says so. */
-	CU_ASSERT_EQUAL(sluice_set(p->source.session, SLUICE_TRACKER, SLUICE_TRACKER_MARKS), 0);
-	CU_ASSERT_EQUAL(sluice_set_cookie(p->source.session, "cookie", 6), 0);
-}
-
-static void pair_start(struct pair *p)
-{
-	pair_start_with(p, 0);
-}
-
-/* Dispatch both ends until `until` says so; false: it did not come to that. */
-static bool loop(struct pair *p, bool (*until)(const struct pair *))
-{
-	for (int waited = 0; waited < PATIENCE_MS && !until(p); waited++) {
-		struct pollfd fds[] = { { sluice_event_fd(p->source.session), POLLIN, 0 },
-					{ sluice_event_fd(p->destination.session), POLLIN, 0 } };
-		poll(fds, 2, 1);
-		while (sluice_dispatch(p->source.session) || sluice_dispatch(p->destination.session))
-			if (until(p))
-				break;
-	}
-	return until(p);
-}
-
-static void loop_for(struct pair *p, int ms)
-{
-	struct pollfd none = { .fd = -1 };
-
-	poll(&none, 1, ms);
-	while (sluice_dispatch(p->source.session) || sluice_dispatch(p->destination.session))
-		;
-}
-
-static bool both_completed(const struct pair *p)
-{
-	return p->source.last == SLUICE_COMPLETED && p->destination.last == SLUICE_COMPLETED;
-}
-
-static bool both_ended(const struct pair *p)
-{
-	return p->source.ended && p->destination.ended;
-}
-
-static bool loading(const struct pair *p)
-{
-	return p->destination.sections;
-}
-
-static bool told(const struct pair *p)
-{
-	return p->source.message[0];
-}
-
-static bool active(const struct pair *p)
-{
-	return p->source.last == SLUICE_ACTIVE;
-}
-
-static void pair_stop(struct pair *p)
-{
-	CU_ASSERT(loop(p, both_ended));
-	CU_ASSERT_EQUAL(sluice_destroy(p->source.session), 0);
-	CU_ASSERT_EQUAL(sluice_destroy(p->destination.session), 0);
-	sluice_listener_close(p->listener);
-	munmap(p->source.memory, BYTES);
-	munmap(p->destination.memory, BYTES);
-}
-
-static void start(struct pair *p)
-{
-	CU_ASSERT_EQUAL_FATAL(sluice_source_start(p->source.session, sluice_listener_uri(p->listener)), 0);
-}
-
-static struct sluice_stats source_stats(const struct pair *p)
-{
-	struct sluice_stats stats = { .size_of = sizeof(stats) };
-
-	CU_ASSERT_EQUAL(sluice_get_stats(p->source.session, &stats), 0);
-	return stats;
-}
+#include "tests/unit/pair.h"
 
 static void migrates(void)
 {
@@ -533,18 +263,18 @@ static void callbacks_that_fail(void)
 	}
 }
 
-/* Each of seven callbacks takes three times what a peer may be silent for, and blocks its side's loop meanwhile: nobody is declared
- * dead, and the migration gets through. */
-/* With everything as usual, one callback takes three times as long as a dead peer is waited for. Beside the next test, in a thread. */
-static void *ten_seconds_to_load(void *opaque)
+/* With everything as usual, one callback takes longer than a dead peer is waited for. Beside the next test, in a thread. */
+static void *five_seconds_to_load(void *opaque)
 {
 	struct pair *p = opaque;
 
 	p->destination.slow = SLUICE_LOAD;
-	p->destination.slow_ms = 10000;
+	p->destination.slow_ms = 5000;
 	return (void *)(uintptr_t)loop(p, both_completed);
 }
 
+/* Each of seven callbacks takes longer than a peer may be silent for, and blocks its side's loop meanwhile: nobody is declared dead, and
+ * the migration gets through. */
 static void slow_callbacks_are_not_death(void)
 {
 	struct pair p, usual;
@@ -554,16 +284,16 @@ static void slow_callbacks_are_not_death(void)
 	pair_start(&usual);
 	CU_ASSERT_EQUAL(sluice_set(usual.source.session, SLUICE_DOWNTIME_LIMIT_MS, 60000), 0);
 	start(&usual);
-	CU_ASSERT_EQUAL_FATAL(pthread_create(&thread, NULL, ten_seconds_to_load, &usual), 0);
+	CU_ASSERT_EQUAL_FATAL(pthread_create(&thread, NULL, five_seconds_to_load, &usual), 0);
 	pair_start(&p);
 	CU_ASSERT_EQUAL(sluice_set(p.source.session, SLUICE_DEAD_PEER_MS, 500), 0);
 	CU_ASSERT_EQUAL(sluice_set(p.source.session, SLUICE_DOWNTIME_LIMIT_MS, 60000), 0);
-	p.source.slow_ms = p.destination.slow_ms = 1600;
+	p.source.slow_ms = p.destination.slow_ms = 700;
 	start(&p);
 	CU_ASSERT(loop(&p, both_completed));
 	CU_ASSERT_EQUAL(pthread_join(thread, &completed), 0);
 	CU_ASSERT(completed != NULL);
-	CU_ASSERT(source_stats(&usual).downtime_ms >= 10000);
+	CU_ASSERT(source_stats(&usual).downtime_ms >= 5000);
 	struct pair *both[] = { &p, &usual };
 	for (int i = 0; i < 2; i++) {
 		CU_ASSERT(!both[i]->source.running && both[i]->destination.running);
@@ -916,263 +646,6 @@ static void marks_and_discards_count(void)
 	pair_stop(&p);
 }
 
-/* ---- a link that is cut, and the later ones */
-
-static struct proxy proxy;
-
-/* As pair_start() and start(), with the proxy between them. `remember_ms`: of both. */
-static void pair_start_apart(struct pair *p, const struct proxy_cut *cuts, unsigned n, uint64_t remember_ms)
-{
-	pair_start(p);
-	CU_ASSERT_FATAL(proxy_start(&proxy, sluice_listener_uri(p->listener), cuts, n));
-	CU_ASSERT_EQUAL(sluice_set(p->destination.session, SLUICE_REMEMBER_MS, remember_ms), 0);
-	CU_ASSERT_EQUAL(sluice_set(p->source.session, SLUICE_REMEMBER_MS, remember_ms), 0);
-	CU_ASSERT_EQUAL(sluice_set(p->source.session, SLUICE_CONNECT_MS, 1000), 0);
-	CU_ASSERT_EQUAL_FATAL(sluice_source_start(p->source.session, proxy.uri), 0);
-}
-
-static bool decided(const struct side *side)
-{
-	return side->last == SLUICE_COMPLETED || side->last == SLUICE_CANCELLED || side->last == SLUICE_FAILED;
-}
-
-static bool both_decided(const struct pair *p)
-{
-	return decided(&p->source) && decided(&p->destination);
-}
-
-static bool both_in_doubt(const struct pair *p)
-{
-	return p->source.last == SLUICE_IN_DOUBT && p->destination.last == SLUICE_IN_DOUBT;
-}
-
-static bool source_in_doubt_only(const struct pair *p)
-{
-	return p->source.last == SLUICE_IN_DOUBT && p->destination.last == SLUICE_COMPLETED;
-}
-
-static bool source_over(const struct pair *p)
-{
-	return p->source.ended;
-}
-
-static bool destination_over(const struct pair *p)
-{
-	return p->destination.ended;
-}
-
-static bool destination_failed(const struct pair *p)
-{
-	return p->destination.last == SLUICE_FAILED;
-}
-
-static bool source_failed(const struct pair *p)
-{
-	return p->source.last == SLUICE_FAILED;
-}
-
-static bool source_completed(const struct pair *p)
-{
-	return p->source.last == SLUICE_COMPLETED;
-}
-
-static void expect_no_error(const struct side *side)
-{
-	struct sluice_error error;
-
-	sluice_get_error(side->session, &error);
-	CU_ASSERT_EQUAL(error.code, 0);
-	if (error.code)
-		printf("  %s\n", error.text);
-}
-
-/* The link is cut once, before or after each of the last frames. No operator is needed: it ends by itself, with one guest, and
- * within the time that a decided session is remembered. EITHER: what the frame is answered with may be faster than the cut
- * after it. */
-static void a_cut_link_heals(void)
-{
-	enum where { HERE, THERE, EITHER };
-	static const struct {
-		struct proxy_cut cut;
-		enum where runs;
-	} cases[] = {
-		{ { MESSAGE_SWITCHOVER, true }, HERE }, { { MESSAGE_SWITCHOVER, false }, EITHER },
-		{ { MESSAGE_READY, true }, HERE },      { { MESSAGE_READY, false }, EITHER },
-		{ { MESSAGE_GO, true }, THERE },        { { MESSAGE_GO, false }, THERE },
-		{ { MESSAGE_RUNNING, true }, THERE },   { { MESSAGE_RUNNING, false }, THERE },
-		{ { MESSAGE_DONE, true }, THERE },      { { MESSAGE_DONE, false }, THERE },
-		{ { MESSAGE_NEVER, true }, HERE },      { { MESSAGE_NEVER, false }, HERE },
-		{ { MESSAGE_CANCEL, true }, HERE },     { { MESSAGE_CANCEL, false }, HERE },
-	};
-	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-		struct pair p;
-
-		pair_start_apart(&p, &cases[i].cut, 1, 1500);
-		p.destination.errors[SLUICE_ACQUIRE] = cases[i].cut.at == MESSAGE_NEVER ? -EIO : 0;
-		if (cases[i].cut.at == MESSAGE_CANCEL) {
-			p.destination.lazy = true;
-			CU_ASSERT_FATAL(loop(&p, loading));
-			CU_ASSERT_EQUAL(sluice_cancel(p.source.session), 0);
-			p.destination.lazy = false;
-			for (int n = 0; n < PATIENCE_MS && !atomic_load(&proxy.cut); n++)
-				loop_for(&p, 1);
-			loop_for(&p, 50);
-			sluice_done(p.destination.session, SLUICE_LOAD, 0); /* too late */
-		}
-		CU_ASSERT(loop(&p, both_decided));
-		CU_ASSERT_EQUAL(atomic_load(&proxy.cut), 1); /* else nothing was tested */
-		CU_ASSERT_EQUAL(p.source.running + p.destination.running, 1);
-		if (cases[i].runs != EITHER)
-			CU_ASSERT_EQUAL(p.destination.running, cases[i].runs == THERE);
-		CU_ASSERT_EQUAL(p.source.last == SLUICE_COMPLETED, p.destination.running);
-		CU_ASSERT_EQUAL(p.destination.last == SLUICE_COMPLETED, p.destination.running);
-		if (cases[i].cut.at == MESSAGE_GO) {
-			if (cases[i].cut.before) /* else RUNNING may have been faster */
-				CU_ASSERT(p.source.doubts >= 1 && atomic_load(&proxy.links) >= 2);
-			expect_no_error(&p.source); /* it has mended */
-			expect_no_error(&p.destination);
-			CU_ASSERT_EQUAL(memcmp(p.source.memory, p.destination.memory, BYTES), 0);
-		}
-		if (cases[i].cut.at == MESSAGE_CANCEL)
-			CU_ASSERT_EQUAL(p.source.last, SLUICE_CANCELLED);
-		/* Where the last word came through, both linger until one closes. Else closing only spares the wait. */
-		if (p.source.last == SLUICE_COMPLETED || !cases[i].cut.before)
-			sluice_close(p.source.session);
-		if (!cases[i].cut.before)
-			sluice_close(p.destination.session);
-		CU_ASSERT(loop(&p, both_ended));
-		if (!both_ended(&p) || (cases[i].runs != EITHER && p.destination.running != (cases[i].runs == THERE)))
-			printf("  cut %s %s: %s, %s\n", cases[i].cut.before ? "before" : "after", message_name(cases[i].cut.at),
-			       sluice_phase_name(p.source.last), sluice_phase_name(p.destination.last));
-		proxy_stop(&proxy);
-		pair_stop(&p);
-	}
-}
-
-/* Cut again and again: every later link is one more try. */
-static void cut_again_and_again(void)
-{
-	static const struct proxy_cut cuts[PROXY_CUTS] = {
-		{ MESSAGE_GO, true }, { MESSAGE_READY, true }, { MESSAGE_GO, true }, { MESSAGE_RUNNING, true }
-	};
-	struct pair p;
-
-	pair_start_apart(&p, cuts, PROXY_CUTS, 1500);
-	CU_ASSERT(loop(&p, both_decided));
-	CU_ASSERT(p.destination.running && !p.source.running);
-	CU_ASSERT_EQUAL(p.destination.resumes, 1);
-	CU_ASSERT_EQUAL(p.source.resumes, 0);
-	CU_ASSERT_EQUAL(atomic_load(&proxy.cut), PROXY_CUTS);
-	CU_ASSERT_EQUAL(p.source.doubts, PROXY_CUTS);
-	CU_ASSERT(atomic_load(&proxy.links) >= 1 + PROXY_CUTS);
-	expect_no_error(&p.source);
-	sluice_close(p.source.session);
-	CU_ASSERT(loop(&p, both_ended));
-	proxy_stop(&proxy);
-	pair_stop(&p);
-}
-
-/* All connections are up: from here on they are the last. */
-static void nobody_comes_through_anew(struct pair *p)
-{
-	p->destination.lazy = true;
-	CU_ASSERT_FATAL(loop(p, loading));
-	atomic_store(&proxy.shut, true);
-	sluice_done(p->destination.session, SLUICE_LOAD, 0);
-}
-
-/* No network any more: only operators end it, and sluice_close() what remains of it. */
-static void operators_end_it(void)
-{
-	static const struct proxy_cut at_go = { MESSAGE_GO, true };
-
-	for (int run_there = 0; run_there < 2; run_there++) {
-		struct pair p;
-		struct sluice_error error;
-
-		pair_start_apart(&p, &at_go, 1, 3600000);
-		nobody_comes_through_anew(&p);
-		CU_ASSERT_FATAL(loop(&p, both_in_doubt));
-		CU_ASSERT_EQUAL(sluice_cancel(p.source.session), -EBUSY);
-		CU_ASSERT_EQUAL(sluice_cancel(p.destination.session), -EBUSY);
-		CU_ASSERT_EQUAL(sluice_close(p.source.session), -EINVAL);
-		CU_ASSERT_EQUAL(sluice_close(p.destination.session), -EINVAL);
-		sluice_get_error(p.source.session, &error);
-		CU_ASSERT_EQUAL(error.code, -EINPROGRESS);
-		CU_ASSERT_PTR_NOT_NULL(strstr(error.text, "in doubt"));
-		CU_ASSERT_EQUAL(sluice_resolve(p.destination.session, run_there), 0);
-		CU_ASSERT(loop(&p, run_there ? source_in_doubt_only : destination_failed));
-		CU_ASSERT_EQUAL(sluice_resolve(p.destination.session, 1), -EINVAL);
-		CU_ASSERT(!p.destination.ended); /* the source may come back within an hour */
-		CU_ASSERT_EQUAL(sluice_close(p.destination.session), 0);
-		CU_ASSERT(loop(&p, destination_over));
-		CU_ASSERT_EQUAL(sluice_close(p.destination.session), 0); /* said before */
-		CU_ASSERT_EQUAL(sluice_resolve(p.source.session, !run_there), 0);
-		CU_ASSERT(loop(&p, run_there ? source_over : source_failed));
-		CU_ASSERT_EQUAL(p.source.last, run_there ? SLUICE_COMPLETED : SLUICE_FAILED);
-		CU_ASSERT_EQUAL(p.source.running, !run_there);
-		CU_ASSERT_EQUAL(p.destination.running, run_there);
-		CU_ASSERT_EQUAL(sluice_resolve(p.source.session, 0), -EINVAL);
-		CU_ASSERT_EQUAL(sluice_close(p.source.session), run_there ? -EINVAL : 0); /* over already: nothing to close */
-		CU_ASSERT(loop(&p, both_ended));
-		proxy_stop(&proxy);
-		pair_stop(&p);
-	}
-}
-
-/* The destination's session is over before the source asks: the listener's next session knows how it ended. Another listener there
- * does not, and its word decides nothing. */
-static void asks_the_next_session(void)
-{
-	for (int never = 0; never < 2; never++) {
-		struct pair p;
-		struct sluice_listener *stranger;
-		const struct proxy_cut at_last = { never ? MESSAGE_NEVER : MESSAGE_RUNNING, true };
-
-		pair_start_apart(&p, &at_last, 1, 3600000);
-		p.destination.errors[SLUICE_ACQUIRE] = never ? -EIO : 0;
-		nobody_comes_through_anew(&p);
-		CU_ASSERT_FATAL(loop(&p, never ? destination_failed : source_in_doubt_only));
-		CU_ASSERT_EQUAL(sluice_close(p.destination.session), 0);
-		CU_ASSERT(loop(&p, destination_over));
-		CU_ASSERT_EQUAL(sluice_destroy(p.destination.session), 0);
-
-		/* A stranger at that address. */
-		CU_ASSERT_EQUAL_FATAL(sluice_listen("tcp:127.0.0.1:0", 0, &stranger, NULL), 0);
-		struct side first = p.destination;
-		side_init(&p.destination);
-		CU_ASSERT_EQUAL_FATAL(sluice_destination_start(p.destination.session, stranger), 0);
-		atomic_store(&proxy.target, proxy_port_of(sluice_listener_uri(stranger)));
-		unsigned links = atomic_load(&proxy.links);
-		atomic_store(&proxy.shut, false);
-		for (int waited = 0; waited < PATIENCE_MS && atomic_load(&proxy.links) < links + 2; waited++)
-			loop_for(&p, 1);
-		CU_ASSERT(atomic_load(&proxy.links) >= links + 2); /* it was sent away, and asked again */
-		CU_ASSERT_EQUAL(p.source.last, SLUICE_IN_DOUBT);
-		CU_ASSERT_EQUAL(p.destination.last, SLUICE_INCOMING);
-		CU_ASSERT_EQUAL(sluice_cancel(p.destination.session), 0);
-		CU_ASSERT(loop(&p, destination_over));
-		CU_ASSERT_EQUAL(sluice_destroy(p.destination.session), 0);
-		sluice_listener_close(stranger);
-
-		/* And the same listener again. */
-		munmap(p.destination.memory, BYTES);
-		side_init(&p.destination);
-		CU_ASSERT_EQUAL_FATAL(sluice_destination_start(p.destination.session, p.listener), 0);
-		atomic_store(&proxy.target, proxy_port_of(sluice_listener_uri(p.listener)));
-		CU_ASSERT(loop(&p, never ? source_failed : source_completed));
-		CU_ASSERT_EQUAL(p.source.running, never);
-		CU_ASSERT_EQUAL(first.running, !never);
-		CU_ASSERT(loop(&p, source_over)); /* nobody lingers after that */
-		/* The new session is not disturbed by it. */
-		CU_ASSERT_EQUAL(p.destination.last, SLUICE_INCOMING);
-		CU_ASSERT_EQUAL(sluice_cancel(p.destination.session), 0);
-		munmap(first.memory, BYTES);
-		proxy_stop(&proxy);
-		pair_stop(&p);
-	}
-}
-
 /* sluice_close() and sluice_resolve() where they have no place. */
 static void close_and_resolve_have_their_time(void)
 {
@@ -1209,5 +682,4 @@ SUITE("session", TEST(migrates), TEST(drains), TEST(drain_that_fails), TEST(drai
       TEST(nobody_is_dead_before_times_are_agreed), TEST(a_callback_that_never_answers), TEST(the_clock_jump_is_told),
       TEST(cancels), TEST(limits_change_while_it_runs), TEST(switchover_bandwidth_changes_while_it_runs),
       TEST(marks_in_a_fetched_round_are_told), TEST(a_log_slow_to_stop_holds_nobody_up), TEST(what_is_left_falls),
-      TEST(marks_and_discards_count), TEST(close_and_resolve_have_their_time), TEST(a_cut_link_heals), TEST(cut_again_and_again),
-      TEST(operators_end_it), TEST(asks_the_next_session))
+      TEST(marks_and_discards_count), TEST(close_and_resolve_have_their_time))
