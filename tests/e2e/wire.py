@@ -288,6 +288,8 @@ def on(kind, number, field_changes, label, expect, first=True, direction=None):
     """A case that changes fields of the first unit of a kind and type."""
     def change(unit, proxy):
         if isinstance(unit, kind) and unit.type == number and (direction is None or getattr(unit, "direction", "S") == direction):
+            if kind == Frame and not under_way(unit, proxy):
+                return unit
             if not first or proxy.once():
                 field_changes(unit)
         return unit
@@ -443,11 +445,16 @@ on(Frame, WELCOME, refusal(b"\xff\xfe\x80"), "REFUSE that is not UTF-8", NO)
 on(Frame, WELCOME, refusal(b""), "REFUSE without a word", NO)
 
 
+def under_way(unit, proxy):
+    """A heartbeat in phase `active`, at both sides: something has landed. On a busy machine the first ones come while connections are made."""
+    return unit.type != HEARTBEAT or "DLANDED" in proxy.seen
+
+
 # -- frames where they do not belong
 def inject(after, *frames, before=False):
     """With the first frame of the type `after` in its direction, these too."""
     def change(unit, proxy):
-        if isinstance(unit, Frame) and unit.direction + NAMES[unit.type] == after and proxy.once():
+        if isinstance(unit, Frame) and unit.direction + NAMES[unit.type] == after and under_way(unit, proxy) and proxy.once():
             extra = [Frame.make(number, payload, flags, unit.epoch) for number, payload, flags in frames]
             return [*extra, unit] if before else [unit, *extra]
         return unit
@@ -654,9 +661,13 @@ def _(unit, proxy):
 # ---------------------------------------------------------------- running them
 
 
+SETUP_TRIES = 8
+slower = 1.0  # than a machine with nothing else to do: an untouched migration takes about a second there
+
+
 def free_again(server, label):
     """The server takes the next one within two seconds."""
-    deadline = time.monotonic() + 2 * (10 if SANITIZED else 1)
+    deadline = time.monotonic() + 2 * slower * (10 if SANITIZED else 1)
     while True:
         result = source(server.uri, "-m", "4M", "--verify", "sample")
         if result.rc == COMPLETED or "under way" not in result.err or time.monotonic() > deadline:
@@ -664,15 +675,22 @@ def free_again(server, label):
         time.sleep(0.05)
 
 
-def through(server, change, args, timeout=40):
-    with Proxy(int(server.uri.rsplit(":", 1)[1]), change) as proxy:
-        result = source(proxy.uri, *args, timeout=timeout)
-        return result, proxy
+def through(server, change, args):
+    """A migration through the proxy. A connection has 2 s to greet and 2 s to offer, which a proxy on a busy machine may not keep: what ends
+    before the moment of the case has come says nothing of it."""
+    for _ in range(SETUP_TRIES):
+        with Proxy(int(server.uri.rsplit(":", 1)[1]), change) as proxy:
+            result = source(proxy.uri, *args, timeout=40 * slower)
+        if proxy.done or result.rc != REFUSED or "closed the connection" not in result.err:
+            break
+    return result, proxy
 
 
 def untouched(server):
     """The document and the bytes agree."""
+    global slower
     result, proxy = through(server, lambda unit, proxy: unit, GUEST)
+    slower = max(1.0, result.seconds / 2)
     completed(checks, result, "untouched")
     checks.equal(proxy.faults, [], "what the document says of check sums")
     seen = [name for name in proxy.seen if name[1:] not in ("HEARTBEAT", "LANDED", "MESSAGE", "BYE")]
@@ -687,7 +705,7 @@ def judge(case, server):
     if expect == GOOD:
         good = completed(checks, result, label)
     else:
-        good = kept(checks, result, label, expect, within=12)
+        good = kept(checks, result, label, expect, within=12 * slower)
         line = result.error_line() + str((result.json or {}).get("error"))
         checks.check(all(c.isprintable() for c in line), f"{label}: control characters reach the terminal", result)
     checks.equal(proxy.faults, [], f"{label}: seen on the way")
@@ -745,7 +763,7 @@ def before_handoff():
         with Server("-1", *IMPATIENT) as server:
             result, proxy = through(server, cut_at(name), GUEST)
             checks.check(proxy.done, f"{label}: it never came", proxy.seen)
-            kept(checks, result, label, expect, within=12)
+            kept(checks, result, label, expect, within=12 * slower)
             if name == "SHELLO":
                 server.send(2)  # SIGINT: who offers nothing is no migration: it goes on listening
             destination = server.wait(15)
