@@ -2,6 +2,7 @@
 /* sidecar_vmm.c: a VMM whose guest is migrated by another process: `sidecar_vmm SOCKET [guest]`. It knows nothing of sluice. One
  * slot, one vCPU, and a device that writes guest memory. A sidecar may come, die and come again; the guest runs on.
  * A guest that arrived is verified when its sidecar leaves. Exit status: 0 gone elsewhere, or arrived whole. */
+#define _GNU_SOURCE /* memfd_create, struct ucred */
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -16,6 +17,7 @@
 #include "sidecar.h"
 
 enum { FIRST = 1 << 20, DEVICE = 2 * PAGE }; /* what the guest writes begins at FIRST */
+enum { DEADLINE_S = 5 };                     /* a guest that stands still waits no longer for its sidecar's next word */
 
 extern const char code[], code_end[];
 __asm__(".pushsection .rodata\n .code32\n"
@@ -158,11 +160,30 @@ static void orphaned(void)
 	puts(*beat != before ? "the sidecar is gone, the guest runs on" : "the sidecar is gone, and the guest stands still");
 }
 
+/* It hangs: then it is to be gone, which the closed connection shows, before the guest may run on. */
+static void end_sidecar(int fd)
+{
+	struct ucred who;
+	socklen_t size = sizeof(who);
+	if (!getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &size))
+		kill(who.pid, SIGKILL);
+}
+
 static void *connection_body(void *arg)
 {
-	int fd = (int)(intptr_t)arg;
+	int fd = (int)(intptr_t)arg, waits = 0; /* waits: the guest stands still for it, and nobody else may run it */
+	struct timeval deadline = { .tv_sec = DEADLINE_S };
 	struct ask a;
-	while (recv(fd, &a, sizeof(a), 0) >= (ssize_t)offsetof(struct ask, state)) {
+	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &deadline, sizeof(deadline));
+	for (;;) {
+		ssize_t n = recv(fd, &a, sizeof(a), 0);
+		if (n < 0 && errno == EAGAIN) {
+			if (waits)
+				end_sidecar(fd);
+			continue;
+		}
+		if (n < (ssize_t)offsetof(struct ask, state))
+			break;
 		union rights rights = { { CMSG_LEN(sizeof(v.fds)), SOL_SOCKET, SCM_RIGHTS } };
 		struct iovec io = { &a, sizeof(a) };
 		struct msghdr m = { .msg_iov = &io, .msg_iovlen = 1, .msg_control = &rights };
@@ -171,6 +192,7 @@ static void *connection_body(void *arg)
 		a.error = obey(&a) ? -EIO : 0;
 		if (sendmsg(fd, &m, MSG_NOSIGNAL) < 0)
 			break;
+		waits = a.op == PAUSE || (waits && a.op != RESUME && a.op != RELEASE);
 	}
 	close(fd);
 	return NULL;

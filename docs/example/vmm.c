@@ -173,7 +173,7 @@ static void on_incoming(void *opaque, const struct sluice_offer *offers, size_t 
 
 static void on_load(void *opaque, const struct sluice_section *sections, size_t n)
 {
-	int known = n == 1 && !strcmp(sections->name, "vcpu") && sections->length == sizeof(v.state);
+	int known = n == 1 && !strcmp(sections->name, "vcpu") && sections->version == 1 && sections->length == sizeof(v.state);
 	if (known)
 		memcpy(&v.state, sections->data, sizeof(v.state));
 	put_registers();

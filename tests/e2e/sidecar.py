@@ -98,12 +98,13 @@ with tempfile.TemporaryDirectory() as folder:
     here, there = f"{folder}/here", f"{folder}/there"
     vmm = Program(VMM, here, "guest")
     vmm.line("ready")
-    # Killed while the guest runs, and while it stands still.
-    for how, phase in ((("200000",), "active"), (("0", "hold"), "pre-switchover")):
+    # Killed while the guest runs, and while it stands still; and one that hangs then, which its VMM ends.
+    for how, phase, number in ((("200000",), "active", signal.SIGKILL), (("0", "hold"), "pre-switchover", signal.SIGKILL),
+                               (("0", "hold"), "pre-switchover", signal.SIGSTOP)):
         arriving, receiver, uri = destination(there)
         sidecar = Program(SIDECAR, here, uri, *how)
         sidecar.line(phase)
-        sidecar.process.send_signal(signal.SIGKILL)
+        sidecar.process.send_signal(number)
         sidecar.ends(-signal.SIGKILL)
         vmm.line("the sidecar is gone, the guest runs on")
         receiver.ends(1)
