@@ -198,16 +198,18 @@ static void watch(struct sluice *s, uint64_t now)
 {
 	struct link *link = &s->link;
 	char text[SLUICE_ERROR_MAX];
-	if (link->conn && s->side == SIDE_DESTINATION && !link->offered && now >= link->came_ns + OFFER_NS)
-		link_forget(link);
+	bool endless = link->in_got && now >= frame_dead(link);
+	bool silent = now >= link->heard_ns + link->dead_ms * 1000000ull;
+	if (link->conn && s->side == SIDE_DESTINATION && !link->offered && (endless || silent || now >= link->came_ns + OFFER_NS))
+		link_forget(link); /* it is no migration: wait for one */
 	if (!link->conn)
 		return;
-	if (link->in_got && now >= frame_dead(link)) {
+	if (endless) {
 		/* With a length that was damaged on its way, heartbeats would be taken for a part of it, and for signs of life. */
 		link_lose(s, -EPROTO, "damaged link: a frame that does not end; try again");
 		return;
 	}
-	if (now < link->heard_ns + link->dead_ms * 1000000ull)
+	if (!silent)
 		return;
 	snprintf(text, sizeof text, "nothing was heard of the %s for %.1f s: check whether it still runs, and the network",
 		 s->side == SIDE_SOURCE ? "destination" : "source", link->dead_ms * 1e-3);
