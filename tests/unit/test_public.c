@@ -8,6 +8,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "core/run/session.h"
 #include "tests/unit/harness.h"
 
 static void nothing(void *opaque)
@@ -54,6 +55,34 @@ static void never_started_is_destroyed(void)
 	struct sluice_error error;
 	sluice_get_error(session, &error);
 	CU_ASSERT_EQUAL(error.code, 0);
+	CU_ASSERT_EQUAL(sluice_destroy(session), 0);
+}
+
+/* What the deciding code orders today is one error at most until a doubt has ended; so the simulator cannot tell. */
+static void the_first_error_is_kept_until_it_is_mended(void)
+{
+	struct action first = { .type = ACTION_ERROR, .code = -EIO, .phase = SLUICE_DEVICE, .stream = 3, .text = "the first" },
+		      second = {
+			      .type = ACTION_ERROR, .code = -EPIPE, .phase = SLUICE_ACTIVE, .stream = -1, .text = "the second"
+		      };
+	struct sluice *session;
+	struct sluice_error error;
+
+	CU_ASSERT_EQUAL_FATAL(sluice_create(&source_ops, NULL, &session), 0);
+	CU_ASSERT_EQUAL(sluice_set(session, SLUICE_STREAMS, 0), -EINVAL); /* before it begins: that is forgotten */
+	session_error(session, &first);
+	session_error(session, &second);
+	sluice_get_error(session, &error);
+	CU_ASSERT_EQUAL(error.code, -EIO);
+	CU_ASSERT_EQUAL(error.phase, SLUICE_DEVICE);
+	CU_ASSERT_EQUAL(error.stream, 3);
+	CU_ASSERT_STRING_EQUAL(error.text, "the first");
+	session_mended(session);
+	sluice_get_error(session, &error);
+	CU_ASSERT_EQUAL(error.code, 0);
+	session_error(session, &second);
+	sluice_get_error(session, &error);
+	CU_ASSERT_STRING_EQUAL(error.text, "the second");
 	CU_ASSERT_EQUAL(sluice_destroy(session), 0);
 }
 
@@ -163,6 +192,6 @@ static void all_phases_have_names(void)
 	CU_ASSERT_PTR_NOT_NULL(sluice_phase_name((enum sluice_phase)999));
 }
 
-SUITE("public", TEST(create_needs_its_callbacks), TEST(never_started_is_destroyed), TEST(parameters_have_ranges),
-      TEST(regions_are_checked), TEST(start_needs_a_uri_and_a_region), TEST(plain_text_stays_on_this_host),
-      TEST(all_phases_have_names))
+SUITE("public", TEST(create_needs_its_callbacks), TEST(never_started_is_destroyed),
+      TEST(the_first_error_is_kept_until_it_is_mended), TEST(parameters_have_ranges), TEST(regions_are_checked),
+      TEST(start_needs_a_uri_and_a_region), TEST(plain_text_stays_on_this_host), TEST(all_phases_have_names))
