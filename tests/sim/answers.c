@@ -24,6 +24,16 @@ void answers_given_up(struct embedder *e, struct answer *a)
 	a->due = false;
 }
 
+/* A destination may say more than a code does. */
+static void say_why(struct embedder *e, int code)
+{
+	e->because[0] = 0;
+	if (!code || e->side != SIM_DESTINATION || sim_one_in(2))
+		return;
+	snprintf(e->because, sizeof e->because, "its disk %u is another guest's", (uint32_t)sim_below(1000));
+	sluice_refuse_because(e->session, e->because);
+}
+
 void answers_asked(struct embedder *e, enum sluice_request r)
 {
 	enum { LATE_MS = 100 };
@@ -34,7 +44,8 @@ void answers_asked(struct embedder *e, enum sluice_request r)
 	*a = (struct answer){ .due = true, .since = sim_now, .at = sim_now, .asked_at = coverage_asked_at[e->side] };
 	enum fault fault = faults_of_request(e->side);
 	if (fault == FAULT_CALLBACK_FAILS || (embedder_habits.fails && sim_one_in(embedder_habits.fails)))
-		a->code = -EIO;
+		a->code = sim_one_in(2) ? -EIO : -EROFS;
+	say_why(e, a->code);
 	if (fault == FAULT_CALLBACK_HANGS || (embedder_habits.hangs && sim_one_in(embedder_habits.hangs)))
 		a->at += embedder_habits.slow_ns + sim_spread(SIM_MS, 3 * embedder_habits.param[SLUICE_CALLBACK_MS] * SIM_MS) +
 			 (sim_one_in(4) ? 8 * SIM_S : 0);

@@ -10,8 +10,10 @@
 #include "streams/batch.h"
 #include "streams/codec.h"
 #include "streams/gate.h"
+#include "streams/receiver.h"
 #include "tests/sim/embedder.h"
 #include "tests/sim/guest.h"
+#include "tests/sim/told.h"
 #include "tests/sim/world.h"
 
 /* ---------------------------------------------------------------- the round gate */
@@ -20,8 +22,16 @@
 static struct {
 	const struct gate *gate;
 	uint32_t round, arrived;
+	uint32_t rung; /* for that round */
 	bool landed;
 } at_gate;
+
+static uint32_t newest_landed; /* of this migration's rounds */
+
+bool contracts_has_landed(uint32_t round)
+{
+	return newest_landed >= round;
+}
 
 struct landed {
 	void (*landed)(void *arg, uint32_t round);
@@ -36,6 +46,22 @@ void __wrap_gate_init(struct gate *gate, uint32_t streams)
 	at_gate.gate = gate;
 }
 
+/* Who waits at the gate is woken when there is something to see: who looks too early waits on, and is not woken again. */
+void __real_bell_ring(struct bell *bell);
+void __wrap_bell_ring(struct bell *bell)
+{
+	const struct sluice *s = bell == &at_gate.gate->bell ? world_session(SIM_DESTINATION) : NULL;
+	const volatile struct gate *gate = (const volatile struct gate *)at_gate.gate;
+
+	if (s && s->receivers && &s->receivers->gate == at_gate.gate) {
+		if (gate->passed == at_gate.rung && !gate->cancelled)
+			sim_violation(
+				"Law 6: those who wait at the gate are woken, and it has neither opened nor been cancelled");
+		at_gate.rung = gate->passed;
+	}
+	__real_bell_ring(bell);
+}
+
 static void round_landed(void *arg, uint32_t round)
 {
 	const struct landed *to = arg;
@@ -43,6 +69,7 @@ static void round_landed(void *arg, uint32_t round)
 	if (round != at_gate.round || at_gate.arrived != at_gate.gate->streams || at_gate.landed)
 		sim_violation("Law 4: round %u counts as landed when %u of %u streams have come to the gate of round %u", round,
 			      at_gate.arrived, at_gate.gate->streams, at_gate.round);
+	newest_landed = round;
 	to->landed(to->arg, round);
 	at_gate.landed = true;
 }
@@ -78,6 +105,16 @@ static uint32_t opened;                /* that round, */
 static uint64_t may_put_off;           /* and so many pages of it need not go */
 static bool fetches, last;             /* for itself; it is one */
 
+bool contracts_is_last(uint32_t round)
+{
+	return last && round == opened;
+}
+
+bool contracts_in_last_round(void)
+{
+	return last;
+}
+
 static uint8_t due[GUEST_PAGES]; /* to go in the open round */
 
 static const uint64_t nothing_yet = UINT64_MAX;
@@ -88,6 +125,7 @@ void contracts_attempt(void)
 	for (uint32_t p = 0; p < GUEST_PAGES; p++)
 		sent[p] = embedder_habits.used ? nothing_yet : 0;
 	memset(due, 0, sizeof due);
+	newest_landed = 0;
 	ordered_at = opened_at = 0;
 	last = false;
 }
@@ -101,6 +139,7 @@ static uint32_t goes(const struct batch *batch, uint16_t region, uint64_t page, 
 {
 	uint32_t first = guest.region[region].first + (uint32_t)page;
 
+	told_pages(count, 0);
 	for (uint32_t p = first; p < first + count; p++) {
 		if (sent_in[p] >= batch->round)
 			sim_violation("Law 4: page %u goes in round %u, and it went in round %u", p, batch->round, sent_in[p]);
@@ -114,6 +153,7 @@ void __wrap_batch_add_zero(struct batch *batch, uint16_t region, uint64_t page, 
 {
 	uint32_t first = goes(batch, region, page, count);
 
+	told_pages(0, count);
 	for (uint32_t p = first; p < first + count; p++)
 		sent[p] = 0;
 	__real_batch_add_zero(batch, region, page, count);

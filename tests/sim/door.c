@@ -13,6 +13,7 @@
 #include "tests/sim/fiber.h"
 #include "tests/sim/guest.h"
 #include "tests/sim/heap.h"
+#include "tests/sim/heed.h"
 #include "tests/sim/outcome.h"
 #include "tests/sim/pipe.h"
 #include "tests/sim/promises.h"
@@ -206,6 +207,7 @@ static int door_accept(struct door *door, struct conn **ret_conn)
 		backlog[i] = backlog[--n_backlog];
 		e->fd = system_fd_conn(e);
 		e->heard_at = e->accepted_at = sim_now;
+		heed_let_in();
 		*ret_conn = &e->conn;
 		if (e->wire->stray)
 			coverage_met(FAULT_STRAY, COVERAGE_BOTH);
@@ -243,6 +245,7 @@ static void push_greeting(struct end *e, const struct greeting *greeting)
 		greeting_seal(&g);
 	}
 	uint32_t n = harm == HARM_CUT_WITHIN ? GREETING_BYTES / 2 : GREETING_BYTES;
+	e->wrong |= harm != HARM_NONE;
 	e->wire->greeting = g;
 	struct seg *s = pipe_push(e, &g, n, n);
 	/* A later link may well not know the newest epoch. */
@@ -286,6 +289,11 @@ static struct greeting strange_greeting(void)
 			      .epoch = sim_one_in(4) ? (uint32_t)sim_below(3) : 1,
 			      .dial = 3 + (uint32_t)sim_below(8) };
 
+	if (!has_link() && sim_one_in(2)) { /* as any source begins, and then it says nothing */
+		g = (struct greeting){ .kind = GREETING_LINK, .dial = 1 };
+		greeting_seal(&g);
+		return g;
+	}
 	if (sim_one_in(3) && (has_link() || sim_one_in(2))) {
 		g.kind = GREETING_LINK;
 		g.stream = 0;
@@ -404,7 +412,9 @@ bool wire_stray(void)
 	const struct greeting *old = sim_one_in(3) && has_link() ? old_greeting() : NULL;
 	struct greeting g = old ? *old : strange_greeting();
 
-	(void)come(g, old, sim_now);
+	struct wire *w = come(g, old, sim_now);
+	if (w && g.dial == 1 && !old) /* its host is gone, and nobody says so */
+		w->pipe[SIM_DESTINATION].silent = sim_one_in(2);
 	return g.kind == GREETING_LINK && !has_link();
 }
 

@@ -17,7 +17,10 @@
 #include "tests/sim/fiber.h"
 #include "tests/sim/guest.h"
 #include "tests/sim/heap.h"
+#include "tests/sim/heed.h"
+#include "tests/sim/knobs.h"
 #include "tests/sim/laws.h"
+#include "tests/sim/lies.h"
 #include "tests/sim/outcome.h"
 #include "tests/sim/pace.h"
 #include "tests/sim/promises.h"
@@ -25,6 +28,7 @@
 #include "tests/sim/still.h"
 #include "tests/sim/system.h"
 #include "tests/sim/talk.h"
+#include "tests/sim/told.h"
 #include "tests/sim/wire.h"
 #include "tests/sim/world.h"
 
@@ -34,7 +38,7 @@ struct embedder_habits embedder_habits;
 const char *const embedder_names[] = { "source", "destination", "world" };
 static struct {
 	struct fiber *holder;
-	uint64_t until;
+	uint64_t until, taken_at;
 } big_lock[2];
 
 /* A call of the public API: it may not block (Law 1). */
@@ -64,6 +68,7 @@ static void on_event(void *opaque, const struct sluice_event *event)
 {
 	struct embedder *e = opaque;
 
+	told_event(e->side, event);
 	if (event->type == SLUICE_EVENT_ENDED) {
 		e->ended = true;
 		sim_trace("%s: ended", embedder_names[e->side]);
@@ -112,22 +117,23 @@ static void on_incoming(void *opaque, const struct sluice_offer *offers, size_t 
 
 	if (length != sizeof embedder_cookie || memcmp(cookie, embedder_cookie, length))
 		sim_violation("Law 9: the source's cookie did not arrive as it was set");
-	if (n != guest.regions)
+	const bool lies = lies_were_read(SIM_DESTINATION, MESSAGE_HELLO); /* to find that out is the library's affair */
+	if (!lies && n != guest.regions)
 		sim_violation("Law 7: an offer of %zu regions came through", n);
-	for (uint32_t i = 0; i < n; i++) {
+	for (uint32_t i = 0; i < guest.regions; i++) {
 		struct sluice_region r = {
 			.size_of = sizeof r,
-			.name = offers[i].name,
-			.size = offers[i].size,
-			.host_page_size = offers[i].host_page_size,
+			.name = guest.region[i].name,
+			.size = (uint64_t)guest.region[i].pages * SLUICE_PAGE_SIZE,
+			.host_page_size = SLUICE_PAGE_SIZE,
 			.address = guest_page(SIM_DESTINATION, guest.region[i].first),
 			.node = -1,
 			.fd = -1,
 			.flags = SLUICE_REGION_POPULATED |
 				 (embedder_habits.used || e->knows & ~(1u << e->migration) ? SLUICE_REGION_USED : 0),
 		};
-		if (r.size != (uint64_t)guest.region[i].pages * SLUICE_PAGE_SIZE)
-			sim_violation("Law 7: an offered region has a wrong size");
+		if (!lies && (offers[i].size != r.size || strcmp(offers[i].name, r.name)))
+			sim_violation("Law 7: an offered region has a wrong size, or name");
 		sluice_add_region(e->session, &r, NULL);
 	}
 	answers_asked(e, SLUICE_INCOMING_GUEST);
@@ -139,8 +145,21 @@ static void on_pause(void *opaque)
 	answers_asked(opaque, SLUICE_PAUSE);
 }
 
+/* A guest's clock is moved on by so much: not to before it was offered, whatever the source says. */
+static void check_stood(struct embedder *e)
+{
+	uint64_t stood = sluice_stopped_ns(e->session), most = sim_now - e->session->decide.destination.started_ns;
+
+	if (stood > most)
+		sim_violation("Law 7: the guest has stood still for %lu ns, it is told, and was offered %lu ns ago", stood, most);
+}
+
 static void on_resume(void *opaque)
 {
+	const struct embedder *e = opaque;
+
+	if (e->side == SIM_DESTINATION)
+		check_stood(opaque);
 	answers_asked(opaque, SLUICE_RESUME);
 }
 
@@ -184,9 +203,11 @@ static void on_throttle(void *opaque, uint32_t percent)
 {
 	(void)opaque;
 	sim_trace("source: the guest is slowed down by %u %%", percent);
-	if (percent > embedder_habits.param[SLUICE_THROTTLE_MAX])
-		sim_violation("Law 9: the guest is slowed down by %u %%, and %lu are allowed", percent,
-			      embedder_habits.param[SLUICE_THROTTLE_MAX]);
+	uint64_t most = knobs_most(SLUICE_THROTTLE_MAX, 1000);
+	if (percent > most)
+		sim_violation("Law 9: the guest is slowed down by %u %%, and %lu are allowed", percent, most);
+	faults_at_frame(FAULTS_THROTTLED, FRAME_BEGINS);
+	told_throttle(percent);
 	guest.throttle = percent;
 }
 
@@ -207,6 +228,7 @@ static int on_lock(void *opaque, uint64_t until)
 		(void)fiber_block(&big_lock[e->side], at < until ? at : until, NULL);
 	}
 	big_lock[e->side].holder = fiber_current;
+	big_lock[e->side].taken_at = sim_now;
 	fiber_current->big_lock = true;
 	return 0;
 }
@@ -218,6 +240,7 @@ static void on_unlock(void *opaque)
 	if (big_lock[e->side].holder != fiber_current)
 		sim_violation("Law 2: the big lock is given back by who does not hold it");
 	big_lock[e->side].holder = NULL;
+	told_unlocked(e->side, sim_now - big_lock[e->side].taken_at);
 	fiber_current->big_lock = false;
 	fiber_wake(&big_lock[e->side]);
 }
@@ -234,6 +257,7 @@ static uint64_t next_due(const struct embedder *e)
 	uint64_t at = e->close_at < e->cancel_at ? e->close_at : e->cancel_at;
 
 	at = e->continue_at < at ? e->continue_at : at;
+	at = e->side == SIM_SOURCE && knobs_due() < at ? knobs_due() : at;
 	at = talk_due(e->side) < at ? talk_due(e->side) : at;
 	for (int i = 1; i <= SLUICE_RESUME; i++)
 		if (e->answers[i].due && e->answers[i].at < at)
@@ -274,6 +298,8 @@ static void do_due(struct embedder *e)
 		int rc = CALL(sluice_continue(e->session));
 		sim_trace("%s: continue: %d", embedder_names[e->side], rc);
 	}
+	if (e->side == SIM_SOURCE && knobs_due() <= sim_now)
+		(void)CALL((knobs_turn(e->session), 0));
 	if (talk_due(e->side) <= sim_now)
 		(void)CALL((talk_now(e->side), 0));
 	if (e->resolve >= 0) {
@@ -359,6 +385,7 @@ static void close_session(struct embedder *e)
 	}
 	while (e->side == SIM_SOURCE && guest.writing)
 		fiber_sleep(US);
+	told_end(e->side, s);
 	e->session = NULL;
 	coverage_reset(e->side);
 	if (sluice_destroy(s))
@@ -387,7 +414,8 @@ static void *embedder_body(void *arg)
 		uint64_t late = e->side == SIM_SOURCE ? disk_loop_late_ns() : 0;
 		if (late)
 			fiber_sleep(late);
-		(void)CALL(sluice_dispatch(e->session));
+		if (CALL(sluice_dispatch(e->session)))
+			told_dispatched(e->side);
 		if (!e->ended)
 			do_due(e);
 	}
@@ -415,11 +443,15 @@ void embedder_start(enum sim_side side)
 		e->migration = promises_begin();
 		contracts_attempt();
 		disk_attempt();
+		knobs_begin();
 		still_begin();
 	} else {
 		laws_destination_begins();
 	}
 	talk_begin(side);
+	told_begin(side);
+	heed_begin(side);
+	lies_begin(side);
 	pace_begin(side);
 	big_lock[side].holder = NULL;
 	coverage_reset(side);

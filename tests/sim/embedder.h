@@ -40,6 +40,7 @@ struct embedder {
 	int resolve;   /* operator: -1 nothing, 0 discard, 1 run */
 	bool resolved; /* was told so, and it took effect */
 	uint32_t pauses;
+	char because[80]; /* what it says of its last failure; "": nothing */
 };
 
 /* How embedders are in this seed. */
@@ -53,6 +54,7 @@ struct embedder_habits {
 	uint32_t log_fails;                       /* one call of the dirty log's */
 	bool lock;
 	bool hard;            /* its guest writes more than a slow wire carries */
+	bool turns_knobs;     /* changes parameters while it migrates */
 	bool never_continues; /* once held before the switchover */
 	bool used;            /* the destination's memory is */
 	uint32_t sections, section_bytes;

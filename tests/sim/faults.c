@@ -228,13 +228,15 @@ static void touch_wire(const struct plan *p, uint64_t until)
 		wire_silence(w, p->fault == FAULT_SILENT_ONE_WAY ? p->side : SIM_WORLD);
 }
 
-/* What is done to a frame is noted when one is there. */
+/* What is done to a frame is noted when one is there. A source that has nothing more to send may lie all the same. */
 static void store_harm(const struct plan *p)
 {
 	bool link = fault_of_link(p->fault);
 	struct wire *w = some_wire(p, link);
 
-	if (w)
+	if (p->fault == FAULT_OLD_STREAM && w && wire_late_batch(w))
+		coverage_met(p->fault, coverage_whose(w));
+	else if (w)
 		wire_harm(w, link ? p->side : SIM_SOURCE, fault_harm(p->fault));
 	else
 		wire_harm_greeting(link, fault_harm(p->fault));
@@ -369,7 +371,7 @@ void faults_at_step(void)
 {
 	for (uint32_t i = 0; n_at_spots && i < n_plans; i++) {
 		struct plan *p = &plans[i];
-		if (is_there(p) && !fault_harm(p->fault))
+		if (is_there(p) && (!fault_harm(p->fault) || (p->fault == FAULT_OLD_STREAM && wire_is_late())))
 			(void)strike(p);
 	}
 }

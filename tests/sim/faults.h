@@ -87,7 +87,7 @@ uint64_t faults_last_struck(void);
 bool faults_pending(void);
 void *faults_body(void *arg);
 /* In place of a message's type: a batch is about to be sent. */
-enum { FAULTS_BATCH = 200 };
+enum { FAULTS_BATCH = 200, FAULTS_STATE /* of device state */, FAULTS_THROTTLED /* the guest is slowed down */ };
 void faults_at_frame(uint32_t type, int stage);
 /* Between two steps of any thread. May not return: it may be its side that dies. */
 void faults_at_step(void);

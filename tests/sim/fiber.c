@@ -89,7 +89,7 @@ enum { MODULES = sizeof modules / sizeof *modules, MODULES_OF_A_ROUND = 8 };
 
 static void choose_hot(void)
 {
-	uint32_t module = modules[sim_below(sim_one_in(2) ? MODULES_OF_A_ROUND : MODULES)];
+	uint32_t module = modules[habits.gate ? 0 : sim_below(sim_one_in(2) ? MODULES_OF_A_ROUND : MODULES)];
 
 	memset(sim_hot, 0, sizeof sim_hot);
 	if (habits.hot == HOT_MODULE)

@@ -40,6 +40,7 @@ struct fiber_habits {
 	uint64_t step_ns; /* a step takes up to so long */
 	/* Sites (yield.h) where it holds up who comes there, so often at most: all of one small module, or some anywhere. */
 	enum { HOT_NONE, HOT_MODULE, HOT_SITES } hot;
+	bool gate; /* it is the round gate that it has it in for */
 	uint32_t ambushes;
 	uint32_t restless; /* one wait in so many is over early, as if somebody had rung for another reason; 0: none */
 };

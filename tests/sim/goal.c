@@ -258,6 +258,7 @@ bool goal_plan(uint64_t seed)
 	/* Nothing else is to go wrong on the way, and who is over stays for a while. */
 	embedder_habits.fails = embedder_habits.hangs = embedder_habits.log_fails = 0;
 	embedder_habits.param[SLUICE_TIMEOUT_MS] = 0;
+	embedder_habits.turns_knobs = false;
 	embedder_habits.lock |= c.fault == FAULT_LOCK_HELD || sim_one_in(2);
 	if (c.fault == FAULT_LOCK_HELD || c.fault == FAULT_LOG_FAILS) {
 		guest.marks_only = false;

@@ -8,6 +8,7 @@
 #include "tests/sim/embedder.h"
 #include "tests/sim/faults.h"
 #include "tests/sim/fiber.h"
+#include "tests/sim/lies.h"
 #include "tests/sim/pipe.h"
 #include "tests/sim/promises.h"
 #include "tests/sim/world.h"
@@ -43,8 +44,11 @@ ssize_t link_read(struct conn *conn, void *buffer, size_t size)
 	if (wire_habits_now.partial && n > 1 && sim_one_in(wire_habits_now.partial))
 		n = 1 + (uint32_t)sim_below(n - 1);
 	memcpy(buffer, s->data + s->taken, n);
-	uint8_t frame = s->taken + n == s->length ? s->frame : 0;
+	bool whole = s->taken + n == s->length;
+	uint8_t frame = whole ? s->frame : 0, lie = whole && heeded ? s->lie : 0;
 	pipe_take(e, s, n);
+	if (lie)
+		lies_read(e->side, lie);
 	e->talked |= frame;
 	if (frame && heeded)
 		world_frame_read(e->wire, e->side, frame);
@@ -78,6 +82,94 @@ static bool epoch_matters(const unsigned char *frame)
 	return epoch || frame_type(frame) <= MESSAGE_REFUSE || frame_type(frame) == MESSAGE_ANSWER;
 }
 
+static struct seg *push_whole(struct end *e, const unsigned char *frame, uint32_t n, uint8_t type)
+{
+	struct seg *s = pipe_push(e, frame, n, n);
+
+	s->poison = e->gap && !e->garbled;
+	s->frame = e->gap || e->garbled ? 0 : type; /* behind a wrong length it is no frame to anybody */
+	return s;
+}
+
+static void push_damaged(struct end *e, const unsigned char *frame, uint32_t n)
+{
+	struct seg *s = pipe_push(e, frame, n, n);
+
+	if (e->picky) /* its length, by much: what follows is taken for a part of it for long */
+		s->data[9] ^= (unsigned char)(4u << sim_below(3));
+	else
+		harm_flip(s->data, n);
+	/* Where the length is damaged, the reader takes what follows for a part of it. */
+	e->garbled |= memcmp(s->data + 8, frame + 8, 4) != 0;
+	e->garbled_at = e->garbled && !e->garbled_at ? sim_now : e->garbled_at;
+	s->poison = !e->garbled;
+}
+
+/* Of an old connection, another attempt, or a peer that means harm. */
+static void push_lie(struct end *e, const unsigned char *frame, uint32_t n, uint8_t type)
+{
+	static unsigned char buffer[2 * (MESSAGE_HEAD + MESSAGE_PAYLOAD)];
+	enum lie lie = LIE_NONE;
+	bool numbered = promises_numbered(type) && sim_one_in(2);
+
+	memcpy(buffer, frame, n);
+	if (numbered) {
+		sim_trace("wire %u: or rather of another attempt", e->wire->id);
+		n = harm_number(buffer, n);
+	} else if (!sim_one_in(4)) {
+		n = lies_tell(buffer, n, &lie);
+	}
+	if (lie)
+		sim_trace("wire %u: or rather it lies%s", e->wire->id, lie == LIE_HARMLESS ? ", which is of no account" : "");
+	else if (!numbered)
+		harm_old_frame(buffer, n);
+	struct seg *s = pipe_push(e, buffer, n, n);
+	e->wrong |= lie != LIE_HARMLESS;
+	s->poison = (lie == LIE_SHOWS || (!lie && !numbered && epoch_matters(frame))) && !e->garbled;
+	s->lie = lie == LIE_MATTERS && !e->garbled ? type : 0;
+	s->frame = s->poison || numbered || (lie == LIE_MATTERS && type != MESSAGE_HELLO) ? 0 : type;
+}
+
+/* Once more and once more, as its sender might. It counts them in. */
+static void push_repeated(struct end *e, const unsigned char *frame, uint32_t n, uint8_t type)
+{
+	static unsigned char buffer[MESSAGE_HEAD + MESSAGE_PAYLOAD];
+	uint32_t times = sim_one_in(2) ? 1 : 1 + (uint32_t)sim_below(64);
+
+	push_whole(e, frame, n, type);
+	if (n <= sizeof e->again && e->picky) {
+		sim_trace("wire %u: or rather it is said again later", e->wire->id);
+		memcpy(e->again, frame, n);
+		e->again_bytes = n;
+		return;
+	}
+	sim_trace("wire %u: or rather it is said %u times more", e->wire->id, times);
+	memcpy(buffer, frame, n);
+	for (uint32_t i = 0; i < times; i++) {
+		lies_renumber(buffer, n, 1);
+		push_whole(e, buffer, n, type);
+	}
+	e->more += times;
+}
+
+static bool may_be_repeated(uint8_t type)
+{
+	return type != MESSAGE_EMBEDDER && type != MESSAGE_HELLO && type != MESSAGE_WELCOME && type != MESSAGE_ANSWER;
+}
+
+static void push_doubled(struct end *e, const unsigned char *frame, uint32_t n, uint8_t type)
+{
+	if (e->wire->greeting.dial == 1 && !e->picky && sim_one_in(2)) { /* later links have ANSWER and a word, in one go */
+		sim_trace("wire %u: or rather left out", e->wire->id);
+		e->gap = true;
+	} else if (may_be_repeated(type) && (e->picky || sim_one_in(2))) {
+		push_repeated(e, frame, n, type);
+	} else {
+		push_whole(e, frame, n, type);
+		pipe_push(e, frame, n, n)->poison = !e->garbled;
+	}
+}
+
 /* The whole frame, with something wrong. */
 static ssize_t write_harmed(struct end *e, const unsigned char *frame, uint32_t n)
 {
@@ -87,44 +179,42 @@ static ssize_t write_harmed(struct end *e, const unsigned char *frame, uint32_t 
 	e->harm = HARM_NONE;
 	coverage_met_harm(e->wire, harm);
 	sim_trace("wire %u: this %s is %s", e->wire->id, message_name(type), harm_names[harm]);
+	e->wrong |= harm != HARM_OLD;
 	if (harm == HARM_CUT_WITHIN) {
 		(void)pipe_push(e, frame, n / 2, n / 2);
 		wire_cut(e->wire);
 		return -ECONNRESET;
 	}
-	if (harm == HARM_DOUBLE && e->wire->greeting.dial == 1 &&
-	    sim_one_in(4)) { /* later links have ANSWER and a word, in one go */
-		sim_trace("wire %u: or rather left out", e->wire->id);
-		e->gap = true;
-		return n;
-	}
-	struct seg *s = pipe_push(e, frame, n, n);
-	s->frame = type;
-	if (harm == HARM_DAMAGE) {
-		if (sim_one_in(4)) /* its length */
-			harm_flip(s->data + 8, 2);
-		else
-			harm_flip(s->data, n);
-		/* Where the length is damaged, the reader takes what follows for a part of it. */
-		e->garbled |= memcmp(s->data + 8, frame + 8, 4) != 0;
-		e->garbled_at = e->garbled && !e->garbled_at ? sim_now : e->garbled_at;
-		s->poison = !e->garbled;
-		s->frame = 0;
-	} else if (harm == HARM_OLD && promises_numbered(type) && sim_one_in(2)) {
-		sim_trace("wire %u: or rather of another attempt", e->wire->id);
-		uint32_t less = n - harm_number(s->data, n);
-		s->length -= less;
-		pipe_out(e)->queued -= less;
-		s->frame = 0;
-	} else if (harm == HARM_OLD) {
-		harm_old_frame(s->data, n);
-		s->poison = epoch_matters(frame) && !e->garbled;
-		s->frame = s->poison ? 0 : type;
-	} else {
-		struct seg *twice = pipe_push(e, frame, n, n);
-		twice->poison = !e->garbled;
-	}
+	if (harm == HARM_DAMAGE)
+		push_damaged(e, frame, n);
+	else if (harm == HARM_OLD)
+		push_lie(e, frame, n, type);
+	else
+		push_doubled(e, frame, n, type);
 	world_frame_written(e->side, type);
+	return n;
+}
+
+static void push_again(struct end *e, const unsigned char *next)
+{
+	uint32_t n = e->again_bytes;
+
+	e->again_bytes = 0;
+	memcpy(e->again + 16, next + 16, 4); /* its number, */
+	memcpy(e->again + 12, next + 12, 4); /* and its epoch */
+	lies_renumber(e->again, n, e->more++);
+	push_whole(e, e->again, n, (uint8_t)frame_type(e->again));
+}
+
+/* Behind frames that its side does not know of. */
+static ssize_t write_renumbered(struct end *e, const unsigned char *frame, uint32_t n)
+{
+	static unsigned char buffer[MESSAGE_HEAD + MESSAGE_PAYLOAD];
+
+	memcpy(buffer, frame, n);
+	lies_renumber(buffer, n, e->more);
+	push_whole(e, buffer, n, e->out_type);
+	world_frame_written(e->side, e->out_type);
 	return n;
 }
 
@@ -189,6 +279,10 @@ static ssize_t write_frame(struct end *e, const unsigned char *buffer, size_t si
 			e->harm = faults_harm(e->wire);
 		if (e->harm)
 			return write_harmed(e, buffer, n);
+		if (e->again_bytes && !sim_one_in(4))
+			push_again(e, buffer);
+		if (e->more)
+			return write_renumbered(e, buffer, n);
 	}
 	/* The buffer of a new socket takes a small frame as a whole. */
 	if (wire_habits_now.partial && n > 1 && !e->parted && sim_one_in(wire_habits_now.partial))

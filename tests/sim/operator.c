@@ -3,6 +3,9 @@
  * what stays true counts: one side is over for good before the other one is told to run. */
 #include "tests/sim/operator.h"
 
+#include <errno.h>
+#include <string.h>
+
 #include "core/decide/message.h"
 #include "tests/sim/disk.h"
 #include "tests/sim/embedder.h"
@@ -37,14 +40,30 @@ static bool runs_at(enum sim_side side)
 	return guest.running[side] && guest.lineage[SIM_SOURCE] == guest.lineage[SIM_DESTINATION];
 }
 
+/* He does as the error says: at the side that is in doubt, where the guest runs at the other side, or where it does not and never will. */
+static int told(const struct embedder *e, bool runs_there)
+{
+	const char *where = runs_there ? "where it runs, resolve this side to " : "then resolve this side to ";
+	struct sluice_error error;
+
+	sluice_get_error(e->session, &error);
+	if (error.code != -EINPROGRESS) /* it is over */
+		return !runs_there;
+	const char *at = strstr(error.text, where);
+	if (!at)
+		sim_violation("errors: the %s is in doubt, and does not say what to do about it: %s", embedder_names[e->side],
+			      error.text);
+	return !strncmp(at + strlen(where), "run", 3);
+}
+
 static void resolve_source(struct embedder *s, struct embedder *d)
 {
 	if (s->resolved) {
 		/* he has spoken */
 	} else if (runs_at(SIM_DESTINATION)) {
-		s->resolve = 0;
+		s->resolve = told(s, true);
 	} else if (decided(d) || !are_a_pair()) { /* whoever is there now, it is not the session that was to get the guest */
-		s->resolve = 1;
+		s->resolve = told(s, false);
 	} else if (d->doubt && !d->resolved) {
 		if (sim_one_in(4))
 			embedder_crash(SIM_SOURCE, false);
@@ -58,10 +77,10 @@ static void resolve_destination(struct embedder *s, struct embedder *d)
 	if (d->resolved)
 		return;
 	if (runs_at(SIM_SOURCE)) {
-		d->resolve = 0;
+		d->resolve = told(d, true);
 	} else if (!s->up || !are_a_pair()) {
 		guest.disks[SIM_SOURCE] &= guest.lineage[0] != guest.lineage[1]; /* what is left of it there he ends first */
-		d->resolve = 1;
+		d->resolve = told(d, false);
 	}
 }
 

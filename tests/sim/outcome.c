@@ -8,6 +8,7 @@
 #include "tests/sim/embedder.h"
 #include "tests/sim/faults.h"
 #include "tests/sim/guest.h"
+#include "tests/sim/pace.h"
 #include "tests/sim/pipe.h"
 #include "tests/sim/promises.h"
 #include "tests/sim/wire.h"
@@ -106,8 +107,9 @@ static void has_heard(void)
 	uint64_t peaceful =
 		of_callbacks | of_cancels | BIT(FAULT_CRASH_SOURCE) | BIT(FAULT_RESTART_SOURCE) | BIT(FAULT_HOST_SOURCE);
 
-	/* A session that loses its source ends, and lets go of those whom it is showing out: they may have read half of the word. */
-	uint64_t kinds = wire_habits_now.partial ? of_callbacks | of_cancels : peaceful;
+	/* A session that loses its source ends, and lets go of those whom it is showing out: they may have read half of the word, or
+	 * none, where it ends just then. */
+	uint64_t kinds = wire_habits_now.partial || pace_closes(SIM_DESTINATION) ? of_callbacks | of_cancels : peaceful;
 	if (only(kinds & ~BIT(FAULT_CANCEL_SOURCE)) && promises_was_written(s->migration, SIM_DESTINATION, MESSAGE_REFUSE) &&
 	    !promises_was_read(s->migration, SIM_SOURCE, MESSAGE_REFUSE))
 		sim_violation("Law 9: the source was refused, and is not told so");

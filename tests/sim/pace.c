@@ -45,6 +45,11 @@ static void check_beat(enum sim_side side)
 			      embedder_names[side], ms, dead_ms[!side]);
 }
 
+bool pace_closes(enum sim_side side)
+{
+	return paces[side].closes;
+}
+
 void pace_look(void)
 {
 	for (int side = 0; side < 2; side++) {

@@ -9,6 +9,8 @@
 void pace_begin(enum sim_side side);
 /* Between steps. */
 void pace_look(void);
+/* Has it let go of its link for good? */
+bool pace_closes(enum sim_side side);
 /* A side's deciding code has taken a step. */
 void pace_step(enum sim_side side, const struct actions *out);
 /* A thread of the library's has waited for another one to leave. */

@@ -135,6 +135,8 @@ void pipe_take(struct end *e, struct seg *s, uint32_t n)
 	p->queued -= n;
 	if (s->taken < s->length)
 		return;
+	if (e->wire->stray) /* it has greeted */
+		e->accepted_at = sim_now;
 	e->wire->greeted |= e->side == SIM_DESTINATION && !e->wire->stray && !s->poison;
 	e->poisoned |= s->poison; /* not before: what is wrong with it may be in its last byte */
 	p->first = s->next;

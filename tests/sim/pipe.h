@@ -19,6 +19,9 @@ struct seg {
 	bool pages;    /* `data` has a version a page */
 	bool poison;   /* damaged, so that nobody may go on behind it */
 	bool fin;
+	uint8_t lie;      /* enum lie, LIE_MATTERS: of the message type that ends with it */
+	bool lie_of_head; /* of a batch: shows in its head alone */
+	bool late;        /* of a batch after the last round */
 	_Alignas(8) unsigned char data[];
 };
 
@@ -43,16 +46,24 @@ struct end {
 	uint64_t accepted_at, closed_at;
 	bool garbled; /* has sent a wrong length: where its frames or batches begin, nobody can tell any more */
 	uint64_t garbled_at;
-	bool poisoned; /* has read what it must not go on behind */
-	bool parted;   /* has told the other side that this is no link for it, and only reads until that one closes */
+	uint64_t part_at; /* a stream has brought the head, the extents or the payload of a batch */
+	bool poisoned;    /* has read what it must not go on behind */
+	bool parted;      /* has told the other side that this is no link for it, and only reads until that one closes */
 	enum wire_harm harm;
-	bool picky; /* damage waits for a payload that has a check */
+	bool picky; /* damage waits for a payload that has a check; of a link it is the length that is damaged */
+	bool wrong; /* has sent what nobody need take */
+	/* Said once more later, before the next one. */
+	unsigned char again[64];
+	uint32_t again_bytes;
+	uint32_t more; /* so many frames more have gone out than its side knows of */
 	/* a batch on its way */
 	bool under_way; /* and not waited for since: its buffers are the kernel's */
 	const struct iovec *iov;
 	int iovs;
 	size_t offset;
+	uint64_t batch_bytes;   /* of all of it */
 	uint8_t out_type;       /* link: of the frame that is half written */
+	struct batch_head sent; /* the last one, as its sender has made it */
 	bool stale;             /* the batch on its way carries old pages */
 	bool gap;               /* a frame or batch was left out: nobody may go on behind that */
 	struct seg *echo;       /* what comes again once all of the batch is out, */
@@ -106,12 +117,16 @@ void harm_flip(unsigned char *bytes, uint32_t n);
 void harm_old_frame(unsigned char *frame, uint32_t length);
 /* A link frame right in all but what it speaks of. Returns its length now. */
 uint32_t harm_number(unsigned char *frame, uint32_t length);
-void harm_old_batch(struct batch_frame *f);
+/* Returns whether it shows in the head alone. */
+bool harm_old_batch(struct batch_frame *f);
+void harm_seal_batch(struct batch_frame *f, size_t size);
 
 /* link_end.c: bytes. */
 void links_reset(void);
 ssize_t link_read(struct conn *conn, void *buffer, size_t size);
 ssize_t link_write(struct conn *conn, const void *buffer, size_t size);
+/* late.c: they are landed. */
+void late_lands(void);
 /* stream_end.c: batches. */
 int stream_begin(struct conn *conn, bool uring, bool sends);
 int stream_send_start(struct conn *conn, const struct iovec *iov, int n);

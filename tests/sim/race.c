@@ -14,6 +14,7 @@ enum { GAP_MS = 60 };
 
 static bool watched; /* nothing is to go wrong */
 static bool restless;
+static bool at_gate;
 static uint64_t moved_at;
 
 bool race_is(uint64_t seed)
@@ -27,7 +28,9 @@ void race_pace(struct fiber_habits *f, struct wire_habits *w)
 	f->run = (uint32_t)sim_spread(2, 32);
 	f->step_ns = sim_spread(100, 2 * US);
 	f->freeze = 0;
-	f->hot = 1 + sim_below(HOT_SITES);
+	at_gate = sim_one_in(6);
+	f->gate = at_gate;
+	f->hot = at_gate ? HOT_MODULE : 1 + sim_below(HOT_SITES);
 	/* Where waits are over early, a wake-up that got lost does not show; so time does not matter. */
 	restless = sim_one_in(2);
 	f->restless = restless ? (uint32_t)sim_spread(1, 8) : 0;
@@ -35,6 +38,20 @@ void race_pace(struct fiber_habits *f, struct wire_habits *w)
 	f->ambushes = (uint32_t)sim_spread(8, 256);
 	w->latency_ns = sim_spread(US, 100 * US);
 	w->ps_per_byte = (uint32_t)sim_spread(10, 500);
+}
+
+/* Some wait at the gate for one whose stream is stalled, and then it is over. */
+static void end_at_gate(void)
+{
+	struct plan stall = {
+		.fault = FAULT_STALL_STREAM, .when = AT_FRAME, .type = FAULTS_BATCH, .nth = (uint32_t)sim_spread(4, 64)
+	};
+	struct plan end = { .fault = sim_one_in(2) ? FAULT_CANCEL_SOURCE : FAULT_CANCEL_DESTINATION,
+			    .at = sim_now + sim_spread(5 * SIM_MS, 200 * SIM_MS) };
+
+	embedder_habits.param[SLUICE_STREAMS] |= 4;
+	faults_add(&stall);
+	faults_add(&end);
 }
 
 static void end_early(void)
@@ -59,6 +76,7 @@ void race_plan(void)
 	h->fails = h->hangs = h->log_fails = 0;
 	h->never_continues = false;
 	h->param[SLUICE_BANDWIDTH] = 0;
+	h->turns_knobs = false;
 	h->param[SLUICE_TIMEOUT_MS] = 0;
 	for (int side = 0; side < 2; side++) {
 		h->dead_peer_ms[side] = h->param[SLUICE_DEAD_PEER_MS] = 3000;
@@ -73,9 +91,11 @@ void race_plan(void)
 	guest.late_writes = sim_one_in(4) ? 0 : 1 + (uint32_t)sim_below(3);
 	guest.never_still = false;
 	guest.nemesis = sim_one_in(4) ? 0 : (uint32_t)sim_spread(1, 4);
-	watched = !sim_one_in(3);
+	watched = at_gate ? sim_one_in(2) : !sim_one_in(3);
 	moved_at = 0;
-	if (!watched)
+	if (!watched && at_gate)
+		end_at_gate();
+	else if (!watched)
 		end_early();
 }
 

@@ -4,13 +4,15 @@
 #include "tests/sim/still.h"
 
 #include "core/run/session.h"
+#include "tests/sim/contracts.h"
 #include "tests/sim/embedder.h"
 #include "tests/sim/faults.h"
 #include "tests/sim/guest.h"
+#include "tests/sim/knobs.h"
 #include "tests/sim/promises.h"
 
 /* Twice the limit and 3 s, it says (architecture.md); time is looked at ten times a second, and loops and threads may be late. */
-enum { PATIENCE_MS = 3000, LATE_MS = 700, LOAD_SLACK_MS = 5000, LAST_ROUNDS = 1 + 4 };
+enum { PATIENCE_MS = 3000, LATE_MS = 700, LOAD_SLACK_MS = 5000, LAST_ROUNDS = 1 + 4, FOREVER_MS = 1000000 };
 
 static struct {
 	uint64_t seen_at;
@@ -46,7 +48,7 @@ static bool waits_for_embedders(const struct embedder *e)
 void still_look(void)
 {
 	const struct embedder *e = &embedders[SIM_SOURCE];
-	const uint64_t *param = embedder_habits.param;
+	const uint64_t *param = embedder_habits.param, limit_ms = knobs_most(SLUICE_DOWNTIME_LIMIT_MS, FOREVER_MS);
 	uint64_t passed = sim_now - stop.seen_at;
 
 	stop.seen_at = sim_now;
@@ -63,10 +65,10 @@ void still_look(void)
 	*(sending ? &stop.wire_ns : &stop.other_ns) += passed;
 	/* A report of what landed may be a lie: then a destination that has all, by its word, gets the time that its embedder may take. */
 	uint64_t lied_ms = faults_struck() & 1ull << FAULT_OLD_LINK ? embedder_habits.callback_ms[SIM_SOURCE] + LOAD_SLACK_MS : 0;
-	if (stop.wire_ns > (2 * param[SLUICE_DOWNTIME_LIMIT_MS] + PATIENCE_MS + LATE_MS) * SIM_MS ||
+	if (stop.wire_ns > (2 * limit_ms + PATIENCE_MS + LATE_MS) * SIM_MS ||
 	    stop.other_ns > (3 * param[SLUICE_DEAD_PEER_MS] + LATE_MS + lied_ms) * SIM_MS)
 		sim_violation("Law 9: the guest stands still for %lu ms, and nobody asked for that; the downtime limit is %lu ms",
-			      (stop.wire_ns + stop.other_ns) / SIM_MS, param[SLUICE_DOWNTIME_LIMIT_MS]);
+			      (stop.wire_ns + stop.other_ns) / SIM_MS, limit_ms);
 }
 
 /* The downtime guard: what is over the limit already is not gone on with, unless nothing is left to send. */
@@ -74,9 +76,18 @@ static void check_guard(const struct input *in)
 {
 	uint64_t stood_ms = (in->now_ns - stop.asked_at - stop.held_ns) / SIM_MS;
 
-	if (in->remaining && stood_ms > embedder_habits.param[SLUICE_DOWNTIME_LIMIT_MS])
+	if (in->remaining && stood_ms > in->params.downtime_limit_ms)
 		sim_violation("Law 9: the guest has stood still for %lu ms of %lu, and %lu pages are still to go", stood_ms,
-			      embedder_habits.param[SLUICE_DOWNTIME_LIMIT_MS], in->remaining);
+			      in->params.downtime_limit_ms, in->remaining);
+}
+
+/* The last thing on the wire before a guest is stopped would keep it waiting. */
+static void check_wire_empty(const struct source *source)
+{
+	bool lied = faults_struck() & (1ull << FAULT_OLD_LINK | 1ull << FAULT_DOUBLE_LINK);
+
+	if (!lied && !contracts_has_landed(source->round))
+		sim_violation("Law 9: the guest is to stop, and round %u has not landed yet", source->round);
 }
 
 void still_step(const struct source *source, const struct input *in, const struct actions *out)
@@ -90,6 +101,7 @@ void still_step(const struct source *source, const struct input *in, const struc
 	for (uint32_t i = 0; i < out->n; i++) {
 		const struct action *a = &out->list[i];
 		if (a->type == ACTION_REQUEST && a->request == SLUICE_PAUSE) {
+			check_wire_empty(source);
 			stop.asked_at = in->now_ns;
 			stop.held_ns = stop.last_rounds = 0;
 		}

@@ -12,8 +12,10 @@
 #include "tests/sim/fiber.h"
 #include "tests/sim/guest.h"
 #include "tests/sim/heap.h"
+#include "tests/sim/knobs.h"
 #include "tests/sim/laws.h"
 #include "tests/sim/pipe.h"
+#include "tests/sim/told.h"
 #include "tests/sim/world.h"
 #include "tests/sim/yield.h"
 
@@ -82,6 +84,8 @@ static bool push_batch_head(struct end *e, const struct iovec *iov)
 	e->gap |= lost;
 	if (lost)
 		return false;
+	e->sent = *batch;
+	e->wrong |= harm != HARM_NONE;
 	struct seg *s = pipe_push(e, iov->iov_base, (uint32_t)iov->iov_len, (uint32_t)iov->iov_len);
 	s->frame = batch->type;
 	s->poison = e->gap && !e->garbled;
@@ -90,7 +94,7 @@ static bool push_batch_head(struct end *e, const struct iovec *iov)
 	if (harm == HARM_DAMAGE) {
 		damage(e, s, batch);
 	} else if (harm == HARM_OLD) {
-		harm_old_batch((struct batch_frame *)(void *)s->data);
+		s->lie_of_head = harm_old_batch((struct batch_frame *)(void *)s->data) && !e->garbled;
 		s->poison = !e->garbled;
 		e->stale = true;
 	} else if (whole) {
@@ -173,6 +177,10 @@ int stream_send_start(struct conn *conn, const struct iovec *iov, int n)
 	if (end_broken(e))
 		return end_broken(e);
 	e->under_way = true;
+	e->batch_bytes = 0;
+	for (int i = 0; i < n; i++)
+		e->batch_bytes += iov[i].iov_len;
+	knobs_batch(iov->iov_base, e->batch_bytes);
 	e->stale = false;
 	e->damage_at = 0;
 	bool goes = push_batch_head(e, iov);
@@ -208,6 +216,8 @@ int stream_send_wait(struct conn *conn, struct waiter *waiter)
 	}
 	wait_end(waiter);
 	e->under_way = false;
+	if (!rc)
+		told_sent(e->batch_bytes);
 	return rc;
 }
 
@@ -229,6 +239,8 @@ static uint32_t deliver(struct end *e, const struct seg *s, unsigned char *to, s
 	/* Whole pages, one at a time: a landing is not atomic. Other bytes than pages only come here where a check was missed, or behind a
 	 * head that came twice, which raw pages have no check against: rubbish, until the next head shows it. */
 	n = n < WIRE_PAGE ? n : WIRE_PAGE;
+	if (s->late)
+		late_lands();
 	if (s->pages && s->taken % WIRE_PAGE == 0 && !e->poisoned)
 		memcpy(&version, s->data + s->taken / WIRE_PAGE * 8, 8);
 	laws_page_lands(e->side, page, version);
@@ -251,6 +263,8 @@ static int recv_some(struct end *e, struct iovec *iov)
 	}
 	if (s->fin)
 		return -ENODATA;
+	if (s->lie_of_head && s->taken >= sizeof(struct batch_head))
+		sim_violation("Law 7: a receiver read on behind the head of a batch that lies");
 	if (s->frame && !s->taken && e->poisoned)
 		sim_violation("Law 7: a receiver read on behind a damaged batch");
 	uint32_t n = deliver(e, s, iov->iov_base, iov->iov_len);
@@ -281,5 +295,6 @@ int stream_recv(struct conn *conn, struct iovec *iov, int n, struct waiter *wait
 	wait_end(waiter);
 	if (rc == -ENODATA && any)
 		return -ECONNRESET;
+	e->part_at = rc < 0 ? e->part_at : sim_now;
 	return rc < 0 ? rc : 0;
 }

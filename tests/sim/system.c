@@ -21,6 +21,7 @@
 #include "streams/thread.h"
 #include "tests/sim/fiber.h"
 #include "tests/sim/heap.h"
+#include "tests/sim/knobs.h"
 #include "tests/sim/pace.h"
 #include "tests/sim/system.h"
 #include "tests/sim/wire.h"
@@ -133,6 +134,8 @@ static long futex_wait(const uint32_t *word, uint32_t key, const struct timespec
 int __real_bell_wait(struct bell *bell, uint32_t key, uint64_t deadline_ns, struct waiter *waiter, const char *what);
 int __wrap_bell_wait(struct bell *bell, uint32_t key, uint64_t deadline_ns, struct waiter *waiter, const char *what)
 {
+	if (!strcmp(what, "the bandwidth limit"))
+		knobs_wait();
 	uint64_t early = fiber_restless() ? sim_now + sim_spread(US, 300 * US) : FIBER_FOREVER;
 
 	if (early >= deadline_ns)

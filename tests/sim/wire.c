@@ -168,6 +168,32 @@ uint32_t wires_links_of(uint32_t migration)
 	return n;
 }
 
+bool wires_repeated(void)
+{
+	for (uint32_t i = 0; i < n_wires; i++)
+		if (wires[i].end[SIM_SOURCE].more || wires[i].end[SIM_DESTINATION].more)
+			return true;
+	return false;
+}
+
+bool wires_wrong(enum sim_side side)
+{
+	for (uint32_t i = 0; i < n_wires; i++)
+		if (wires[i].link && (wires[i].stray || wires[i].end[side].wrong))
+			return true;
+	return false;
+}
+
+uint64_t wires_still_for(enum sim_side side)
+{
+	uint64_t latest = 0;
+
+	for (uint32_t i = 0; i < n_wires; i++)
+		if (!wires[i].link && wires[i].end[side].part_at > latest)
+			latest = wires[i].end[side].part_at;
+	return sim_now - latest;
+}
+
 uint64_t wires_stray_for(void)
 {
 	uint64_t longest = 0;
@@ -182,8 +208,13 @@ uint64_t wires_stray_for(void)
 
 void wire_cut(struct wire *w)
 {
+	/* Of a stream perhaps one end only is told: what lies between them has forgotten it. */
+	int untold = !w->link && sim_one_in(4) ? (int)sim_below(2) : 2;
+
 	for (int i = 0; i < 2; i++)
-		if (w->pipe[i].reset_at > sim_now)
+		w->pipe[i].silent |= untold < 2;
+	for (int i = 0; i < 2; i++)
+		if (i != untold && w->pipe[i].reset_at > sim_now)
 			w->pipe[i].reset_at = sim_now + (sim_one_in(2) ? 0 : sim_below(wire_habits_now.latency_ns + 1));
 	wire_tell(w);
 }

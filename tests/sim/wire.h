@@ -42,7 +42,13 @@ bool wires_link_of(enum sim_side side, uint64_t *ret_apart_ns);
 uint64_t wires_garbled_for(enum sim_side side);
 /* How many links a migration has had. */
 uint32_t wires_links_of(uint32_t migration);
-/* For how long the door has borne with a stray. */
+/* Has anybody sent frames more often than his own library knows of? The other one may have answered each. */
+bool wires_repeated(void);
+/* Has anything gone wrong with what a side has sent on a link? Nothing that came behind a lie need be believed. */
+bool wires_wrong(enum sim_side side);
+/* For how long no stream has brought a side a whole part of a batch. */
+uint64_t wires_still_for(enum sim_side side);
+/* For how long the door has borne with a stray, since it came or has greeted. */
 uint64_t wires_stray_for(void);
 /* Both ends are told (RST), what is on its way is lost. */
 void wire_cut(struct wire *w);
@@ -52,6 +58,9 @@ void wire_stall(struct wire *w, uint64_t until);
 bool wire_is_stray(const struct wire *w);
 /* The next frame or batch that `from` sends on it. */
 void wire_harm(struct wire *w, enum sim_side from, enum wire_harm harm);
+/* The source has said which round is the last; and it sends pages all the same, on that stream. Returns whether it does. */
+bool wire_is_late(void);
+bool wire_late_batch(struct wire *w);
 /* Another source comes, offers its guest, and is gone. */
 void wire_visit(uint32_t migration);
 /* The greeting of the next link, or of the next stream. */

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "core/run/session.h"
+#include "streams/wire.h"
 #include "tests/sim/disk.h"
 #include "tests/sim/embedder.h"
 #include "tests/sim/faults.h"
@@ -15,6 +16,7 @@
 #include "tests/sim/guest.h"
 #include "tests/sim/heap.h"
 #include "tests/sim/heed.h"
+#include "tests/sim/knobs.h"
 #include "tests/sim/laws.h"
 #include "tests/sim/operator.h"
 #include "tests/sim/outcome.h"
@@ -104,9 +106,10 @@ void world_frame_read(const struct wire *w, enum sim_side side, uint32_t type)
 
 void world_batch(enum sim_side side, uint32_t type)
 {
-	(void)type;
 	if (side == SIM_SOURCE)
 		embedder_late_write();
+	if (type == BATCH_STATE)
+		faults_at_frame(FAULTS_STATE, FRAME_BEGINS);
 	faults_at_frame(FAULTS_BATCH, FRAME_BEGINS);
 }
 
@@ -124,7 +127,7 @@ static void choose_habits(void)
 
 	memset(h, 0, sizeof *h);
 	h->param[SLUICE_STREAMS] = sim_one_in(2) ? 1 + sim_below(2) : 1 + sim_below(8);
-	h->param[SLUICE_BANDWIDTH] = sim_one_in(10) ? sim_spread(sim_one_in(2) ? 1 << 20 : 64 << 20, 1 << 30) : 0;
+	h->param[SLUICE_BANDWIDTH] = sim_one_in(10) ? sim_spread(sim_one_in(2) ? 1 << 18 : 64 << 20, 1 << 30) : 0;
 	h->param[SLUICE_DOWNTIME_LIMIT_MS] = sim_spread(1, 400);
 	h->param[SLUICE_TIMEOUT_MS] = sim_one_in(10) ? sim_spread(10, 5000) : 0;
 	h->param[SLUICE_COMPRESS] = !sim_one_in(5)  ? SLUICE_COMPRESS_NONE
@@ -157,17 +160,25 @@ static void choose_habits(void)
 	h->hangs = sim_one_in(8) ? 4 : 0;
 	h->log_fails = sim_one_in(8) ? (uint32_t)sim_spread(1, 16) : 0;
 	h->lock = sim_one_in(2);
+	h->turns_knobs = sim_one_in(8);
 	h->never_continues = h->param[SLUICE_HOLD] && sim_one_in(16);
 	h->used = sim_one_in(4);
 	h->sections = sim_one_in(3) ? 0 : 1 + (uint32_t)sim_below(3);
 	h->section_bytes = (uint32_t)sim_spread(1, sim_one_in(40) ? GUEST_STATE : 2000);
-	h->hard = sim_one_in(24);
-	if (!h->hard)
-		return;
+	if (sim_one_in(24))
+		world_is_hard();
+}
+
+void world_is_hard(void)
+{
+	struct embedder_habits *h = &embedder_habits;
+
+	h->hard = true;
 	guest_write_too_much();
 	h->param[SLUICE_STREAMS] = 1;
 	h->param[SLUICE_DOWNTIME_LIMIT_MS] = sim_spread(1, 8);
 	h->param[SLUICE_THROTTLE_MAX] = sim_one_in(4) ? 0 : 1 + sim_below(99);
+	wire_habits_now.ps_per_byte = 200000;
 }
 
 static void choose_pace(uint64_t seed)
@@ -235,6 +246,7 @@ static void check_progress(void)
 	laws_dead_peers_noticed(embedder_habits.dead_peer_ms);
 	pace_look();
 	heed_look();
+	knobs_look();
 	still_look();
 	if (fibers_steps() > steps_most + sim_now / SIM_S * steps_a_second)
 		sim_violation("Law 6: %lu steps and no end: something spins", fibers_steps());
@@ -286,8 +298,10 @@ static void others_come(void)
 	const struct embedder *s = &embedders[SIM_SOURCE], *d = &embedders[SIM_DESTINATION];
 	uint64_t apart_ns;
 	bool late = s->up && !wires_link_of(SIM_SOURCE, &apart_ns) && d->knows & 1u << s->migration;
+	bool waits = late && d->phase == SLUICE_INCOMING && !d->migration;
+	bool over = d->phase == SLUICE_COMPLETED && d->close_at != FIBER_FOREVER;
 
-	if (!late || !watch.visits || d->phase != SLUICE_INCOMING || d->migration || !d->session || !sim_one_in(4))
+	if ((!waits && !over) || !watch.visits || !d->session || !sim_one_in(waits ? 4 : 16))
 		return;
 	watch.visits--;
 	wire_visit(promises_begin());

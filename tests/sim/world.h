@@ -12,6 +12,8 @@
 /* Run a seed. Returns whether all laws held; else sim_broken says which did not. */
 bool world_run(uint64_t seed);
 
+/* The guest writes more than a slow wire carries. */
+void world_is_hard(void);
 /* A side's session, NULL: none now. */
 struct sluice *world_session(enum sim_side side);
 bool world_log_fails(void);
