@@ -62,7 +62,7 @@ static uint32_t link_number(const struct sluice *s)
 
 static void send(struct sluice *s, const struct action *a)
 {
-	struct message *m = calloc(1, sizeof *m);
+	struct message *m = malloc(sizeof *m); /* 46 KiB: each type clears what it has of it */
 	if (!m) {
 		post(s, INPUT_LINK_LOST, -ENOMEM, "no memory for a frame of the link");
 		return;
@@ -75,10 +75,14 @@ static void send(struct sluice *s, const struct action *a)
 		m->u.hello = *s->hello;
 		break;
 	case MESSAGE_WELCOME: m->u.welcome = s->welcome; break;
-	case MESSAGE_SWITCHOVER: fill_switchover(s, m); break;
+	case MESSAGE_SWITCHOVER:
+		memset(&m->u.switchover, 0, sizeof m->u.switchover);
+		fill_switchover(s, m);
+		break;
 	case MESSAGE_REFUSE:
 	case MESSAGE_NEVER:
 	case MESSAGE_CANCEL:
+		memset(&m->u.word, 0, sizeof m->u.word);
 		m->u.word.attempt = attempt;
 		m->u.word.code = a->code;
 		snprintf(m->u.word.text, sizeof m->u.word.text, "%s", a->text);

@@ -128,7 +128,8 @@ void frames_beat(struct sluice *s, uint64_t now)
 	if (now < frames_beat_at(s))
 		return;
 	link->beat_ns = now;
-	struct message m = { .type = MESSAGE_HEARTBEAT };
+	struct message m; /* large: all that a heartbeat has is set here */
+	m.type = MESSAGE_HEARTBEAT;
 	m.u.heartbeat.clock_ns = now;
 	m.u.heartbeat.echo_ns = link->peer_clock_ns;
 	m.u.heartbeat.held_ns = link->peer_clock_ns ? now - link->peer_heard_ns : 0;

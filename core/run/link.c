@@ -234,7 +234,8 @@ static void report(struct sluice *s, uint64_t now)
 		link->heard_ns = now; /* streams that move are a sign of life */
 	if (!due && (now < link->reported_ns + REPORT_NS || bytes == link->reported_bytes))
 		return;
-	struct message m = { .type = MESSAGE_LANDED };
+	struct message m; /* large: all that is sent of it is set here */
+	m.type = MESSAGE_LANDED;
 	/* The round first: what the counts below contain is then at least all of it. */
 	m.u.landed.round = atomic_load_explicit(&s->landed_round, memory_order_relaxed);
 	m.u.landed.n = s->welcome.streams;

@@ -505,7 +505,7 @@ int sluice_send_message(struct sluice *s, const void *data, size_t length)
 	enum sluice_phase phase = (enum sluice_phase)atomic_load_explicit(&s->phase, memory_order_acquire);
 	if (phase != SLUICE_ACTIVE && phase != SLUICE_DEVICE && phase != SLUICE_COMPLETED)
 		return -ENOTCONN;
-	struct message *m = calloc(1, sizeof *m);
+	struct message *m = malloc(sizeof *m);
 	if (!m)
 		return -ENOMEM;
 	m->type = MESSAGE_EMBEDDER;
