@@ -119,7 +119,7 @@ void knobs_step(const struct input *in)
 
 /* ---------------------------------------------------------------- what they limit */
 
-/* What was not used up to 50 ms ago may be made up for, threads may be late, and each batch goes out as a whole. */
+/* What was not used up to 50 ms ago may be made up for, threads may be late, and each stream's batch goes out as a whole. */
 void knobs_batch(const struct batch_head *head, uint64_t bytes)
 {
 	enum { BURST_MS = 50, LATE_MS = 100 };
@@ -131,7 +131,8 @@ void knobs_batch(const struct batch_head *head, uint64_t bytes)
 	knobs.level_at = sim_now;
 	knobs.level = (knobs.level > 0 ? knobs.level : 0) + (double)bytes;
 	knobs.largest = bytes > knobs.largest ? bytes : knobs.largest;
-	if (knobs.level > (double)limit * 1e-3 * (BURST_MS + LATE_MS) + 2 * (double)knobs.largest)
+	double under_way = (double)knobs.largest * (1 + (double)embedder_habits.param[SLUICE_STREAMS]);
+	if (knobs.level > (double)limit * 1e-3 * (BURST_MS + LATE_MS) + under_way)
 		sim_violation("bandwidth: %.0f bytes more go out than the limit allows, of %lu a second", knobs.level, limit);
 }
 

@@ -111,6 +111,15 @@ uint64_t wires_deaf_for(enum sim_side side, uint64_t at_door_ns)
 	return longest;
 }
 
+bool wires_silenced(void)
+{
+	for (uint32_t i = 0; i < n_wires; i++)
+		if (wires[i].link && !wires[i].stray && wire_open(&wires[i]) &&
+		    (wires[i].pipe[0].silent || wires[i].pipe[1].silent))
+			return true;
+	return false;
+}
+
 uint64_t wires_mute_for(enum sim_side side)
 {
 	uint64_t longest = 0;

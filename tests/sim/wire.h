@@ -34,6 +34,8 @@ bool wire_carries(const struct wire *w);
 bool wire_open_at(const struct wire *w, enum sim_side side);
 /* For how long nothing has come on a link that a side still has; less `at_door_ns` where the other side has not said a word yet. */
 uint64_t wires_deaf_for(enum sim_side side, uint64_t at_door_ns);
+/* Nothing of what a side says comes, on a link that it still has. */
+bool wires_silenced(void);
 /* For how long a side has begun no frame on a link that both have, and that would take one. */
 uint64_t wires_mute_for(enum sim_side side);
 /* Has a side its link? Else *ret_apart_ns: since when it has none. */
