@@ -46,9 +46,10 @@ struct end {
 	uint64_t accepted_at, closed_at;
 	bool garbled; /* has sent a wrong length: where its frames or batches begin, nobody can tell any more */
 	uint64_t garbled_at;
-	uint64_t part_at; /* a stream has brought the head, the extents or the payload of a batch */
-	bool poisoned;    /* has read what it must not go on behind */
-	bool parted;      /* has told the other side that this is no link for it, and only reads until that one closes */
+	uint64_t part_at;                /* a stream has brought the head, the extents or the payload of a batch */
+	uint64_t burst_at, before_burst; /* the same: the first after a while without any, and the last before that */
+	bool poisoned;                   /* has read what it must not go on behind */
+	bool parted; /* has told the other side that this is no link for it, and only reads until that one closes */
 	enum wire_harm harm;
 	bool picky; /* damage waits for a payload that has a check; of a link it is the length that is damaged */
 	bool wrong; /* has sent what nobody need take */

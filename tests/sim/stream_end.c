@@ -295,6 +295,8 @@ int stream_recv(struct conn *conn, struct iovec *iov, int n, struct waiter *wait
 	wait_end(waiter);
 	if (rc == -ENODATA && any)
 		return -ECONNRESET;
-	e->part_at = rc < 0 ? e->part_at : sim_now;
-	return rc < 0 ? rc : 0;
+	if (rc < 0)
+		return rc;
+	wire_brought(e);
+	return 0;
 }

@@ -10,6 +10,7 @@
 
 enum { WIRES = 96 };
 
+struct end;
 struct wire;
 struct wire_habits {
 	uint64_t latency_ns, window;
@@ -50,6 +51,8 @@ bool wires_repeated(void);
 bool wires_wrong(enum sim_side side);
 /* For how long no stream has brought a side a whole part of a batch. */
 uint64_t wires_still_for(enum sim_side side);
+/* A stream brings a part of a batch now. */
+void wire_brought(struct end *e);
 /* For how long the door has borne with a stray, since it came or has greeted. */
 uint64_t wires_stray_for(void);
 /* Both ends are told (RST), what is on its way is lost. */
