@@ -396,7 +396,7 @@ SLUICE_API int sluice_refuse_because(struct sluice *session, const char *text);
 
 /* To the other side's embedder: up to SLUICE_MESSAGE_MAX bytes, from the end of set-up until the link closes; copied, in order.
  * Those that are on their way when a link is lost are lost with it.
- * -ENOTCONN: no link; -EMSGSIZE; -EAGAIN: 16 are waiting already. Any thread. */
+ * -ENOTCONN: no link; -EMSGSIZE; -EAGAIN: 16 are waiting already, or the link is a new one whose peer has not answered yet. Any thread. */
 SLUICE_API int sluice_send_message(struct sluice *session, const void *data, size_t length);
 
 /* ---------------------------------------------------------------- guest memory */

@@ -60,8 +60,8 @@ int link_send(struct sluice *s, const struct message *m)
 {
 	struct link *link = &s->link;
 	pthread_mutex_lock(&link->lock);
-	int rc = 0;
-	if (m->type == MESSAGE_EMBEDDER && link->embedder_sent - link->embedder_delivered >= MESSAGE_UNDELIVERED)
+	int rc = 0, waiting = (int)(link->embedder_sent - link->embedder_delivered);
+	if (m->type == MESSAGE_EMBEDDER && (!link->epoch_out || waiting >= MESSAGE_UNDELIVERED))
 		rc = -EAGAIN;
 	else
 		rc = frames_queue(link, m);
