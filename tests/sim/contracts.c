@@ -50,7 +50,7 @@ void __wrap_gate_init(struct gate *gate, uint32_t streams)
 void __real_bell_ring(struct bell *bell);
 void __wrap_bell_ring(struct bell *bell)
 {
-	const struct sluice *s = bell == &at_gate.gate->bell ? world_session(SIM_DESTINATION) : NULL;
+	const struct sluice *s = at_gate.gate && bell == &at_gate.gate->bell ? world_session(SIM_DESTINATION) : NULL;
 	const volatile struct gate *gate = (const volatile struct gate *)at_gate.gate;
 
 	if (s && s->receivers && &s->receivers->gate == at_gate.gate) {

@@ -385,8 +385,8 @@ static void close_session(struct embedder *e)
 	}
 	while (e->side == SIM_SOURCE && guest.writing)
 		fiber_sleep(US);
+	e->session = NULL; /* nobody begins a call any more */
 	told_end(e->side, s);
-	e->session = NULL;
 	coverage_reset(e->side);
 	if (sluice_destroy(s))
 		sim_violation("%s has ended and cannot be destroyed", embedder_names[e->side]);
