@@ -248,13 +248,12 @@ static void advise(struct end *end)
 {
 	struct migration *migration = (struct migration *)end;
 
-	progress_say(&migration->progress,
-		     "migration in doubt: the guest is stopped here, and may run at %.120s. It connects again by itself. If it "
-		     "cannot, "
-		     "look what the migperf -s there says. Completed: it runs there, and kill -INT %d ends this one. Failed, "
-		     "cancelled or "
-		     "gone: kill -USR2 %d runs it here. In doubt or silent: end that one first, and see it gone",
-		     migration->result->uri, (int)getpid(), (int)getpid());
+	progress_say(
+		&migration->progress,
+		"migration in doubt: the guest is stopped here, and may run at %.120s. It connects again by itself. If it "
+		"cannot, look what the migperf -s there says. Completed: it runs there, and kill -INT %d ends this one. Failed, "
+		"cancelled or gone: kill -USR2 %d runs it here. In doubt or silent: end that one first, and see it gone",
+		migration->result->uri, (int)getpid(), (int)getpid());
 }
 
 /* Let the switchover go on when the guest was held for as long as it is to be. Returns when to look again. */

@@ -20,7 +20,7 @@ struct converge {
 	uint64_t pages_opened, round_pages;                /* at its beginning, and what it sent */
 	/* The survey before, or the full count that opened the round; surveyed_ns 0: none yet. */
 	uint64_t surveyed_ns, surveyed, pages_surveyed, discovered;
-	uint32_t tries;        /* guests stopped in vain by the downtime guard */
+	uint32_t tries;        /* stops that the downtime guard held to be too long */
 	uint32_t extra_rounds; /* run although the limit was met */
 };
 
@@ -53,7 +53,7 @@ bool converge_enough(const struct converge *c, uint64_t remaining, uint64_t put_
 /* The guest was stopped, its state saved and its last pages counted, which took so long, `save_ms` of it saving. Returns how long it would
  * stand still in all. */
 double converge_stopped(const struct converge *c, double so_far_ms, double save_ms, uint64_t pages, uint64_t state_bytes);
-/* That was too long: it was stopped in vain. */
+/* That was over the limit: stopped in vain, unless nothing is left to send. */
 void converge_in_vain(struct converge *c, double so_far_ms, double save_ms);
 /* How many pages the round that was opened may put off to the last one: none while rounds shrink by themselves. */
 uint64_t converge_allowance(struct converge *c, uint64_t state_bytes, uint64_t limit_ms);

@@ -118,10 +118,10 @@ void source_surveyed(struct source *s, const struct input *in, struct actions *o
 	s->expected_ms = converge_expected_ms(&s->converge, remaining, s->state_bytes);
 	bool enough = converge_enough(&s->converge, remaining, in->put_off, s->state_bytes, in->params.downtime_limit_ms);
 	s->enough = enough ? s->enough + 1 : 0;
+	uint64_t looked_ns = s->struggled_ns > s->round_opened_ns ? s->struggled_ns : s->round_opened_ns;
 	if (s->enough >= ENOUGH_SURVEYS) {
 		source_cut(s, out);
-	} else if (in->now_ns - (s->struggled_ns > s->round_opened_ns ? s->struggled_ns : s->round_opened_ns) >=
-		   LOOK_MS * 1000000u) {
+	} else if (in->now_ns - looked_ns >= LOOK_MS * 1000000u) {
 		struggle(s, in, out, remaining);
 	}
 }

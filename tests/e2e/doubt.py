@@ -71,18 +71,14 @@ def run_at_source(client, server, proxy):
     os.kill(client.pid, signal.SIGUSR2)
 
 
-def run_at_destination(client, server, proxy):
-    both(client, server, proxy)
-    client.send(signal.SIGKILL)
-    client.process.wait(60)
-    os.kill(server.pid, signal.SIGUSR2)
+def run_at_destination_after(number):
+    def acts(client, server, proxy):
+        both(client, server, proxy)
+        os.kill(client.pid, number)
+        client.process.wait(60)
+        os.kill(server.pid, signal.SIGUSR2)
 
-
-def run_at_destination_that_was_told(client, server, proxy):
-    both(client, server, proxy)
-    os.kill(client.pid, signal.SIGINT)
-    client.process.wait(60)
-    os.kill(server.pid, signal.SIGUSR2)
+    return acts
 
 
 def discard_at_source(client, server, proxy):
@@ -97,8 +93,8 @@ def discard_at_destination(client, server, proxy):
 
 # GO does not get through: both are in doubt, and the word goes either way.
 resolved("run at the source", cut("GO", 0), run_at_source, FAILED, IN_DOUBT, "source")
-resolved("the source is gone", cut("GO", 0), run_at_destination, -signal.SIGKILL, COMPLETED, "destination")
-resolved("run at the destination", cut("GO", 0), run_at_destination_that_was_told, IN_DOUBT, COMPLETED, "destination")
+resolved("the source is gone", cut("GO", 0), run_at_destination_after(signal.SIGKILL), -signal.SIGKILL, COMPLETED, "destination")
+resolved("run at the destination", cut("GO", 0), run_at_destination_after(signal.SIGINT), IN_DOUBT, COMPLETED, "destination")
 # One knows, and the other is told to let go.
 resolved("discard at the source", cut("RUNNING", 0), discard_at_source, IN_DOUBT, COMPLETED, "destination")
 resolved("discard at the destination", cut("READY", 0), discard_at_destination, FAILED, IN_DOUBT, "source")
