@@ -18,7 +18,7 @@ def cut(frame, at):
     """A plan: both connections end at that byte, and no other gets through."""
     plan = Plan(0)
     plan.frame, plan.at, plan.action, plan.after = frame, at, RST, REFUSE
-    plan.all_connections, plan.stops, plan.first_cut, plan.delay_s = True, False, None, 0
+    plan.all_connections, plan.all_late, plan.stops, plan.first_cut, plan.delay_s = True, False, False, None, 0
     return plan
 
 
