@@ -220,7 +220,7 @@ enum sluice_param {
 	SLUICE_COMPRESS,          /* (setup) enum sluice_compress; default auto */
 	SLUICE_TRACKER,           /* (setup) enum sluice_tracker; default auto */
 	SLUICE_DEAD_PEER_MS,      /* (setup) a peer not heard of for so long is dead; default 3000 */
-	SLUICE_CALLBACK_MS,       /* an embedder's request not answered for so long has failed; default 60000 */
+	SLUICE_CALLBACK_MS,       /* a request made from now on, not answered for so long, has failed; default 60000 */
 	SLUICE_CONNECT_MS,        /* (setup) a connection not made in so long has failed; default 5000 */
 	SLUICE_IO_URING,          /* (setup) 1: use it where allowed (default), 0: plain sockets */
 	SLUICE_NUMA,              /* (setup) 1: place threads by NUMA node (default), 0: leave them to the kernel */

@@ -45,7 +45,7 @@ CUTS = (RST, FIN, HALF, HOLE, LATE)
 REFUSE, LET, RESET_A_WHILE, HOLE_A_WHILE = "refuse", "let", "reset a while", "hole a while"
 AFTERS = (LET, REFUSE, RESET_A_WHILE, LET, REFUSE, HOLE_A_WHILE)
 
-LANES = 2 if SANITIZED else 12  # mostly they wait
+LANES = 2 if SANITIZED else 20  # mostly they wait
 HANG_S = 40       # beyond what its deadlines allow
 BUDGET_S = 240    # on a machine that is too slow to do all runs in that time, the others are left out, and that is said
 REMEMBERS_S = 10  # SLUICE_REMEMBER_MS: how long a session that is over answers, or asks
