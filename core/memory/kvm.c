@@ -26,7 +26,11 @@
 #ifndef MADV_POPULATE_READ
 #define MADV_POPULATE_READ 22
 #endif
-enum { BATCH = 4096, PAGES_A_WORD = 64 };
+enum {
+	BATCH = 4096,
+	PAGES_A_WORD = 64,
+	REARM_TRIES = 1000, /* in a row, each with a signal of its own */
+};
 
 struct kvm_page {
 	const struct kvm_slot *slot;
@@ -277,24 +281,36 @@ static void report(struct kvm *kvm, const struct kvm_page *page)
 	kvm->found += bitmap_set(kvm->dirty, bit, 1);
 }
 
+/* Have KVM protect the pages of all entries that were taken. Linux 6.16 and later stop where a signal is pending, and vCPUs are kicked by
+ * signals: what is left is done by the next call, before which the signal is handled. */
+static int rearm(const struct kvm *kvm, int taken)
+{
+	int tries = REARM_TRIES;
+
+	while (taken > 0 && tries) {
+		int n = ioctl(kvm->vm_fd, KVM_RESET_DIRTY_RINGS, 0);
+		if (n < 0)
+			return -errno;
+		taken -= n;
+		tries = n ? REARM_TRIES : tries - 1;
+	}
+	return taken > 0 ? -EOVERFLOW : 0;
+}
+
 /* One turn: take, re-arm, report. *ret_taken: entries. */
 static int turn(struct kvm *kvm, int *ret_taken)
 {
-	int rc = 0, error, taken = 0, reset = 0;
+	int rc = 0, taken = 0, rearmed;
 	uint32_t n = 0;
 
 	for (uint32_t i = 0; i < kvm->n_rings && n < BATCH && !rc; i++)
 		rc = take(kvm, &kvm->rings[i], &n, &taken);
-	if (taken)
-		reset = ioctl(kvm->vm_fd, KVM_RESET_DIRTY_RINGS, 0);
-	error = reset < 0 ? -errno : 0;
+	rearmed = rearm(kvm, taken);
 	/* Even if that failed: they are in no ring any more. */
 	for (uint32_t i = 0; i < n && kvm->memory; i++)
 		report(kvm, &kvm->batch[i]);
 	*ret_taken = taken;
-	if (reset < 0)
-		return error;
-	return reset < taken ? -EOVERFLOW : rc;
+	return rearmed ? rearmed : rc;
 }
 
 static int harvest_locked(struct kvm *kvm)

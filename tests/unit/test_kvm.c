@@ -4,6 +4,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/kvm.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -186,7 +189,10 @@ static void bed_fini(struct bed *bed)
 static void guest_writes(struct bed *bed, uint64_t page)
 {
 	for (;;) {
-		CU_ASSERT_EQUAL_FATAL(ioctl(bed->vcpu_fd, KVM_RUN, 0), 0);
+		int rc = ioctl(bed->vcpu_fd, KVM_RUN, 0);
+		if (rc && errno == EINTR)
+			continue;
+		CU_ASSERT_EQUAL_FATAL(rc, 0);
 		if (bed->run->exit_reason != KVM_EXIT_DIRTY_RING_FULL)
 			break;
 		bed->full++;
@@ -349,6 +355,58 @@ static void a_full_ring_loses_nothing(void)
 	bed_fini(&bed);
 }
 
+struct storm {
+	pthread_t target, thread;
+	atomic_bool over;
+};
+
+static void ignore_signal(int number)
+{
+	(void)number;
+}
+
+static void *storm(void *opaque)
+{
+	struct storm *storm = opaque;
+	while (!atomic_load(&storm->over)) {
+		pthread_kill(storm->target, SIGUSR1);
+		usleep(20);
+	}
+	return NULL;
+}
+
+/* vCPU threads are kicked by signals, and Linux 6.16 and later stop re-arming when there is one: what is not re-armed yet is not lost. */
+static void signals_do_not_cut_a_harvest(void)
+{
+	struct sigaction ignored = { .sa_handler = ignore_signal };
+	struct storm signals = { .target = pthread_self() };
+	unsigned char expected[PAGES] = { 0 };
+	struct bed bed;
+
+	if (!bed_init(&bed, true, 0))
+		return;
+	bed_start(&bed, SLUICE_TRACKER_KVM_RING);
+	fetch(&bed, 0, PAGES);
+	sigaction(SIGUSR1, &ignored, NULL);
+	for (uint64_t i = 0; i < 301; i++)
+		expected[1000 + i] = 1;
+	expected[LAST] = 1;
+	CU_ASSERT_EQUAL_FATAL(pthread_create(&signals.thread, NULL, storm, &signals), 0);
+	for (unsigned round = 0; round < 300; round++) {
+		forget(&bed);
+		for (uint64_t i = 0; i < 301; i++)
+			guest_writes(&bed, 1000 + i);
+		guest_writes(&bed, LAST);
+		guest_writes(&bed, LAST);
+		fetch(&bed, 0, PAGES);
+		CU_ASSERT_EQUAL(differences(&bed, expected), 0);
+	}
+	atomic_store(&signals.over, true);
+	pthread_join(signals.thread, NULL);
+	bed_stop(&bed);
+	bed_fini(&bed);
+}
+
 /* KVM overwrote entries: writes are lost, and that must not pass unnoticed. The ring is one of our own making, wholly dirty. */
 static void a_ring_that_ran_over_is_noticed(void)
 {
@@ -452,5 +510,5 @@ static void what_makes_no_sense_is_refused(void)
 }
 
 SUITE("kvm", TEST(log_shows_writes_exactly), TEST(log_works_without_initially_set), TEST(log_works_without_manual_protection),
-      TEST(ring_shows_writes_exactly), TEST(a_full_ring_loses_nothing), TEST(a_ring_that_ran_over_is_noticed),
-      TEST(a_second_session_finds_its_place), TEST(what_makes_no_sense_is_refused))
+      TEST(ring_shows_writes_exactly), TEST(a_full_ring_loses_nothing), TEST(signals_do_not_cut_a_harvest),
+      TEST(a_ring_that_ran_over_is_noticed), TEST(a_second_session_finds_its_place), TEST(what_makes_no_sense_is_refused))
