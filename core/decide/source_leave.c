@@ -201,6 +201,12 @@ static void answered(struct source *s, const struct input *in, struct actions *o
 		let_know(s, in, out, s->guest_stopped ? SLUICE_FAILED : s->ends_in);
 }
 
+/* Of a session that is not there; a greeting that was damaged under way, say, is to be sent again. */
+static bool refuses_us(const struct message *m)
+{
+	return m->type == MESSAGE_REFUSE && (m->u.word.code == -ENOENT || m->u.word.code == -EBUSY);
+}
+
 /* SOURCE_ASKING: who is there? */
 static void greeted(struct source *s, const struct input *in, struct actions *out)
 {
@@ -215,8 +221,7 @@ static void greeted(struct source *s, const struct input *in, struct actions *ou
 		source_await_running(s, in, "the destination's last word");
 		return;
 	}
-	if (in->message->type ==
-	    MESSAGE_REFUSE) { /* it was started again, or another listens there: not that it never ran the guest */
+	if (refuses_us(in->message)) { /* it was started again, or another listens there: not that it never ran the guest */
 		s->may_be_ready = false;
 		if (s->tell_until_ns) {
 			source_end(s, in, out, s->phase);

@@ -112,7 +112,7 @@ static void hears(struct rig *r, enum message_type type)
 	r->never |= type == MESSAGE_NEVER;
 	if (type == MESSAGE_REFUSE || type == MESSAGE_CANCEL || type == MESSAGE_NEVER) {
 		r->message.u.word.attempt = r->s.round;
-		r->message.u.word.code = -EIO;
+		r->message.u.word.code = type == MESSAGE_REFUSE && r->s.state == SOURCE_ASKING ? -ENOENT : -EIO;
 		strcpy(r->message.u.word.text, "the other side says so");
 	} else if (type == MESSAGE_LANDED) {
 		r->message.u.landed.round = r->s.round;
@@ -1248,6 +1248,29 @@ static void word_while_telling(void)
 	}
 }
 
+/* A greeting that was damaged under way is refused, too: that is no word about our session, and it is told at the next try. */
+static void refused_for_a_damaged_greeting(void)
+{
+	struct rig r;
+
+	for (int i = 0; i < TELLINGS; i++) {
+		if (telling[i] != SOURCE_ASKING)
+			continue;
+		reach_telling(&r, telling[i]);
+		enum sluice_phase phase = r.s.phase;
+		memset(&r.message, 0, sizeof r.message);
+		r.message.type = MESSAGE_REFUSE;
+		r.message.u.word.code = -EPROTO;
+		step(&r, (struct input){ .type = INPUT_MESSAGE, .message = &r.message, .stream = -1 });
+		SAYS(&r, "drop");
+		CU_ASSERT(!r.ends);
+		asks_anew(&r);
+		CU_ASSERT_EQUAL(r.s.state, SOURCE_TELLING);
+		wind_up(&r, 0);
+		gave_up(&r, phase);
+	}
+}
+
 /* By its deadline, by an embedder that does not care, and where nobody is there any more. */
 static void telling_ends(void)
 {
@@ -1816,8 +1839,8 @@ SUITE("source", TEST(straight_path), TEST(downtime_guard_goes_on), TEST(closing_
       TEST(callback_fails), TEST(resume_that_fails_is_no_success), TEST(silent_embedder), TEST(after_go_only_a_word_decides),
       TEST(doubt_keeps_everything), TEST(word_on_a_later_link), TEST(go_again_as_often_as_it_takes), TEST(rests_between_tries),
       TEST(no_hot_loop), TEST(old_links_change_nothing), TEST(operator_at_any_time), TEST(gives_up_and_tells),
-      TEST(word_while_telling), TEST(telling_ends), TEST(told_on_a_later_link), TEST(lingering_until_closed),
-      TEST(slow_is_not_dead), TEST(dirty_rate_is_not_inflated), TEST(holds_before_switchover), TEST(hold_changes_while_stopping),
-      TEST(throttles_in_steps_and_lets_go), TEST(cuts_a_round_that_buys_nothing), TEST(a_cut_round_does_not_skip_the_drain),
-      TEST(late_surveys_change_nothing), TEST(struggles_within_a_round), TEST(struggles_with_few_pages),
-      TEST(tells_of_stops_that_take_too_long))
+      TEST(word_while_telling), TEST(refused_for_a_damaged_greeting), TEST(telling_ends), TEST(told_on_a_later_link),
+      TEST(lingering_until_closed), TEST(slow_is_not_dead), TEST(dirty_rate_is_not_inflated), TEST(holds_before_switchover),
+      TEST(hold_changes_while_stopping), TEST(throttles_in_steps_and_lets_go), TEST(cuts_a_round_that_buys_nothing),
+      TEST(a_cut_round_does_not_skip_the_drain), TEST(late_surveys_change_nothing), TEST(struggles_within_a_round),
+      TEST(struggles_with_few_pages), TEST(tells_of_stops_that_take_too_long))
