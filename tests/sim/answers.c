@@ -102,7 +102,9 @@ static void runs(struct embedder *e)
 {
 	if (e->side == SIM_SOURCE) {
 		take_disks(e->side); /* back */
-		if (guest.throttle && e->session->decide.source.state >= SOURCE_GIVING_UP)
+		/* Where the guest was to be resumed before that was decided, letting it go comes behind. */
+		const struct source *s = &e->session->decide.source;
+		if (guest.throttle && s->throttle && s->state >= SOURCE_GIVING_UP)
 			sim_violation("Law 9: the migration is given up, and the guest is resumed slowed down by %u %%",
 				      guest.throttle);
 		e->did = 0;

@@ -247,9 +247,10 @@ static void push_greeting(struct end *e, const struct greeting *greeting)
 	uint32_t n = harm == HARM_CUT_WITHIN ? GREETING_BYTES / 2 : GREETING_BYTES;
 	e->wrong |= harm != HARM_NONE;
 	e->wire->greeting = g;
+	e->wire->half_greeting = harm == HARM_CUT_WITHIN;
 	struct seg *s = pipe_push(e, &g, n, n);
 	/* A later link may well not know the newest epoch. */
-	s->poison = harm == HARM_DAMAGE || harm == HARM_CUT_WITHIN || (harm == HARM_OLD && (!e->wire->link || !greeting->epoch));
+	s->poison = harm == HARM_DAMAGE || (harm == HARM_OLD && (!e->wire->link || !greeting->epoch));
 	if (harm == HARM_DAMAGE)
 		harm_flip(s->data, n);
 	else if (harm == HARM_DOUBLE)

@@ -138,7 +138,7 @@ void pipe_take(struct end *e, struct seg *s, uint32_t n)
 	if (e->wire->stray) /* it has greeted */
 		e->accepted_at = sim_now;
 	e->poisoned |= s->poison; /* not before: what is wrong with it may be in its last byte */
-	e->wire->greeted |= e->side == SIM_DESTINATION && !e->wire->stray && !e->poisoned;
+	e->wire->greeted |= e->side == SIM_DESTINATION && !e->wire->stray && !e->poisoned && !e->wire->half_greeting;
 	p->first = s->next;
 	if (!p->first)
 		p->last = &p->first;

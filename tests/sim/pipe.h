@@ -77,6 +77,7 @@ struct wire {
 	uint32_t migration; /* whose it is (promises.h); 0: a stray */
 	bool link, stray;
 	bool greeted; /* its greeting was read */
+	bool half_greeting;
 	struct greeting greeting;
 	struct end end[2];
 	struct pipe pipe[2]; /* [side]: what that side sends */
