@@ -2,6 +2,7 @@
 /* promises.c: see promises.h. */
 #include "tests/sim/promises.h"
 
+#include <errno.h>
 #include <string.h>
 
 #include "core/decide/message.h"
@@ -163,7 +164,9 @@ void promises_taken(enum sim_side by, const struct input *in, const struct actio
 	if (in->type != INPUT_MESSAGE)
 		return;
 	const struct sluice *s = embedders[by].session;
-	if (current && m->type != MESSAGE_HEARTBEAT && m->type != MESSAGE_EMBEDDER)
+	/* That a greeting came damaged, say, is no word about the session. */
+	bool of_session = m->type != MESSAGE_REFUSE || m->u.word.code == -ENOENT || m->u.word.code == -EBUSY;
+	if (current && of_session && m->type != MESSAGE_HEARTBEAT && m->type != MESSAGE_EMBEDDER)
 		words[migration][by].last = m->type;
 	if (by == SIM_SOURCE && m->type == MESSAGE_LANDED && !gives_up &&
 	    (m->u.landed.n != s->welcome.streams || m->u.landed.round > s->decide.source.round))
