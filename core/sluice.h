@@ -324,7 +324,8 @@ SLUICE_API int sluice_set_kvm(struct sluice *session, const struct sluice_kvm *k
 
 /* A vCPU came back with KVM_EXIT_DIRTY_RING_FULL: empties all rings, then it can be entered again. Thread: any, the vCPU's best; takes
  * as long as a few thousand pages take to re-arm, for each vCPU. Also right while nothing is tracked. 0; -EINVAL: sluice_set_kvm() was
- * not called; else what KVM said, -EOVERFLOW where it let a ring run over: the migration fails, and KVM may not run the vCPU again. */
+ * not called; else what KVM said, -EOVERFLOW where it let a ring run over: writes were lost, the migration fails; the vCPU can be entered
+ * again as after 0, unless KVM has lost count of the ring altogether, and goes on saying that it is full. */
 SLUICE_API int sluice_kvm_ring_full(struct sluice *session);
 
 /* Be the source: connect to `uri` and migrate. Returns at once; 0, -EINVAL (uri, no region, ...), -EALREADY. */

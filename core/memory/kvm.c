@@ -313,6 +313,24 @@ static int turn(struct kvm *kvm, int *ret_taken)
 	return rearmed ? rearmed : rc;
 }
 
+/* A ring ran over: what its entries say is worthless, but its vCPU runs again only when KVM has them back. Nothing that comes from the
+ * rings is relied upon any more. */
+static void give_back(struct kvm *kvm)
+{
+	int given = 0;
+
+	for (uint32_t i = 0; i < kvm->n_rings; i++) {
+		for (uint32_t j = 0; j < kvm->ring_entries; j++) {
+			volatile struct kvm_dirty_gfn *entry = &kvm->rings[i].entry[j];
+			if (!(flags_of(entry) & KVM_DIRTY_GFN_F_DIRTY))
+				continue;
+			__atomic_store_n(&entry->flags, KVM_DIRTY_GFN_F_RESET, __ATOMIC_RELEASE);
+			given++;
+		}
+	}
+	(void)rearm(kvm, given);
+}
+
 static int harvest_locked(struct kvm *kvm)
 {
 	/* As often as all rings can be full: the vCPUs may fill them again while we empty them. */
@@ -321,6 +339,8 @@ static int harvest_locked(struct kvm *kvm)
 
 	for (; taken && turns && !kvm->broken; turns--)
 		kvm->broken = turn(kvm, &taken);
+	if (kvm->broken)
+		give_back(kvm);
 	return kvm->broken;
 }
 

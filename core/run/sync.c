@@ -190,9 +190,9 @@ static void tell(struct sluice *s, enum input_type type, int code)
 	if (code)
 		in.text = type == INPUT_ARMED && code != -ETIMEDOUT ? "the dirty tracker did not start: try another --tracker"
 			  : code == -ETIMEDOUT ? "the big lock was not to be had for the dirty log: see who holds it"
-			  : code == -EOVERFLOW
-				  ? "a dirty ring of KVM's ran over, writes were lost: use tracker kvm-log, or larger rings"
-				  : "fetching the dirty log failed: see whether the memory is still mapped";
+			  : code == -EOVERFLOW ? "a dirty ring of KVM's ran over, writes were lost: use larger rings, or a VM "
+						 "without rings and tracker kvm-log"
+					       : "fetching the dirty log failed: see whether the memory is still mapped";
 	else if (type == INPUT_SYNCED)
 		in.remaining = bitmap_count(&s->dirty), in.discovered = tracker_discovered(s->sync.tracker);
 	inbox_post(&s->inbox, &in);

@@ -222,13 +222,16 @@ static void handle_port(struct vcpu *vcpu)
 /* After a KVM_RUN that was not interrupted. */
 static void handle_exit(struct vcpu *vcpu)
 {
+	int rc;
+
 	switch (vcpu->run->exit_reason) {
 	case KVM_EXIT_IO: handle_port(vcpu); break;
 	case KVM_EXIT_INTR: break;
 	case KVM_EXIT_DIRTY_RING_FULL:
 		atomic_fetch_add_explicit(&vcpu->machine->rings_full, 1, memory_order_relaxed);
-		if (sluice_kvm_ring_full(vcpu->machine->tracked_by))
-			crash(vcpu, "KVM let its dirty ring run over");
+		rc = sluice_kvm_ring_full(vcpu->machine->tracked_by);
+		if (rc && rc != -EOVERFLOW) /* then the migration fails, and the guest runs on */
+			crash(vcpu, "its dirty ring cannot be emptied");
 		break;
 	case KVM_EXIT_SHUTDOWN: crash(vcpu, "the guest shut itself down"); break;
 	case KVM_EXIT_MMIO: crash(vcpu, "the guest touched memory that is not there"); break;
