@@ -23,11 +23,14 @@ static uint64_t held_ns(const struct source *s)
 	return s->continued_ns > s->paused_ns ? s->continued_ns - s->paused_ns : 0;
 }
 
-/* Until when the wire and the tracker may take. Where the guest stands still, and can still be resumed, no longer than its limit bears. */
+/* Until when the wire and the tracker may take. Where the guest stands still, and can still be resumed, no longer than its limit bears; what
+ * the embedder took to stop and to save it is not theirs. */
 uint64_t source_patience(const struct source *s, const struct input *in)
 {
 	uint64_t usual = in_ms(in, in->params.callback_ms);
-	uint64_t bearable = s->pause_ns + held_ns(s) + (2 * in->params.downtime_limit_ms + STOPPED_SLACK_MS) * 1000000u;
+	uint64_t since_ns = s->continued_ns > s->pause_ns ? s->continued_ns : s->pause_ns;
+	since_ns = s->saved_ns > since_ns ? s->saved_ns : since_ns;
+	uint64_t bearable = since_ns + (2 * in->params.downtime_limit_ms + STOPPED_SLACK_MS) * 1000000u;
 	return s->guest_stopped && bearable < usual ? bearable : usual;
 }
 

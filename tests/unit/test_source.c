@@ -1416,12 +1416,18 @@ static void a_stopped_guest_is_not_left_waiting(void)
 
 		reach(&r, stopped[i]);
 		CU_ASSERT(r.s.guest_stopped);
-		CU_ASSERT_EQUAL(r.s.deadline.at_ns, r.s.pause_ns + (2 * r.params.downtime_limit_ms + 3000) * MS);
+		CU_ASSERT_EQUAL(r.s.deadline.at_ns, r.s.saved_ns + (2 * r.params.downtime_limit_ms + 3000) * MS);
 		wind_up(&r, 8);
 		gave_up(&r, SLUICE_FAILED);
 	}
-	/* All has landed: now it is a device that takes its time, and that may be long. */
+	/* What the embedder takes is not theirs: whether the guest is to stand still for so long, the downtime guard says. */
 	struct rig r;
+	reach(&r, SOURCE_SAVING);
+	r.now += 10000ull * MS;
+	answers(&r, 0);
+	CU_ASSERT_EQUAL(r.s.state, SOURCE_FINAL_SYNC);
+	CU_ASSERT_EQUAL(r.s.deadline.at_ns, r.now + (2 * r.params.downtime_limit_ms + 3000) * MS);
+	/* All has landed: now it is a device that takes its time, and that may be long. */
 	reach(&r, SOURCE_WAIT_READY);
 	memset(&r.message, 0, sizeof r.message);
 	r.message.type = MESSAGE_LANDED;
