@@ -6,7 +6,8 @@
  * about once a pass (whenever the piece wanted is not behind the one before), and pieces are answered from the copy, `seen`. Law 3
  * holds: with manual protection asking changes nothing; what is cleared is what the copy had, just before its bits are set in
  * ours. A page written after the copy was made keeps its bit in KVM, unless the copy has it too: then it is read after the clear.
- * Without manual protection KVM protects at once all it tells of; then the copy collects, and clearing is ours alone.
+ * Without manual protection KVM protects at once all it tells of, and clearing is ours alone; so the copy collects, also where an embedder
+ * says that there is manual protection, and there is none.
  * Where KVM sets all bits initially, starting protects nothing, and the first pass protects piece by piece, ahead of the senders.
  *
  * The rings. Whoever comes empties all of them, and reports everything, wherever it is: behind the senders' cursor it is for the
@@ -65,17 +66,15 @@ static int kvm_log_start(struct tracker *tracker)
 static int ask(struct kvm *kvm, struct kvm_slot *slot)
 {
 	uint64_t words = (slot->pages + WORD_PAGES - 1) / WORD_PAGES;
-	bool collect = !(kvm->flags & SLUICE_KVM_MANUAL_PROTECT) && slot->next != UINT64_MAX;
-	uint64_t *bits = collect ? malloc(words * sizeof(*bits)) : slot->seen;
+	uint64_t *bits = malloc(words * sizeof(*bits));
 	struct kvm_dirty_log log = { .slot = slot->is.slot, .dirty_bitmap = bits };
 
 	if (!bits)
 		return -ENOMEM;
 	int rc = ioctl(kvm->vm_fd, KVM_GET_DIRTY_LOG, &log) ? -errno : 0;
-	for (uint64_t i = 0; collect && !rc && i < words; i++)
+	for (uint64_t i = 0; !rc && i < words; i++)
 		slot->seen[i] |= bits[i];
-	if (collect)
-		free(bits);
+	free(bits);
 	return rc;
 }
 
