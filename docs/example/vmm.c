@@ -62,7 +62,7 @@ static void *vcpu_body(void *arg)
 {
 	pthread_mutex_lock(&v.lock);
 	for (;;) {
-		while (!v.wanted)
+		while (!v.wanted && !v.pausing) /* paused before it woke up to run */
 			pthread_cond_wait(&v.changed, &v.lock);
 		v.runs = 1;
 		while (*(volatile unsigned char *)&v.run->immediate_exit = 0, v.wanted) {
