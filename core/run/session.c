@@ -503,7 +503,7 @@ int sluice_send_message(struct sluice *s, const void *data, size_t length)
 	if (length > SLUICE_MESSAGE_MAX)
 		return -EMSGSIZE;
 	enum sluice_phase phase = (enum sluice_phase)atomic_load_explicit(&s->phase, memory_order_acquire);
-	if (phase != SLUICE_ACTIVE && phase != SLUICE_DEVICE && phase != SLUICE_COMPLETED)
+	if (phase < SLUICE_ACTIVE || phase > SLUICE_COMPLETED)
 		return -ENOTCONN;
 	struct message *m = malloc(sizeof *m);
 	if (!m)

@@ -8,7 +8,7 @@
 #include <string.h>
 
 #include "core/decide/message.h"
-#include "core/run/outbox.h"
+#include "core/run/session.h"
 #include "tests/sim/embedder.h"
 #include "tests/sim/fiber.h"
 #include "tests/sim/outcome.h"
@@ -20,6 +20,7 @@ enum { MESSAGES = 128 };
 static struct {
 	uint64_t pause_ns; /* between two, at most */
 	uint32_t wanted, longest;
+	bool steady; /* one after the other at about that pace */
 	/* This session's. */
 	uint64_t at, stuck_since;
 	uint32_t sent, heard; /* so many; the next number that may come */
@@ -42,6 +43,16 @@ void talk_reset(void)
 		talks[side].longest = sim_one_in(8) ? SLUICE_MESSAGE_MAX : 200;
 	}
 	stays = (talks[SIM_SOURCE].wanted > MANY || talks[SIM_DESTINATION].wanted > MANY) && sim_one_in(4);
+}
+
+void talk_much(uint64_t pause_ns)
+{
+	for (int side = 0; side < 2; side++) {
+		talks[side].wanted = MESSAGES;
+		talks[side].pause_ns = pause_ns;
+		talks[side].steady = true;
+		talks[side].longest = 200;
+	}
 }
 
 void talk_begin(enum sim_side side)
@@ -74,8 +85,7 @@ uint64_t talk_due(enum sim_side side)
 {
 	enum sluice_phase phase = embedders[side].phase;
 
-	if (talks[side].sent >= talks[side].wanted ||
-	    (phase != SLUICE_ACTIVE && phase != SLUICE_DEVICE && phase != SLUICE_COMPLETED))
+	if (talks[side].sent >= talks[side].wanted || phase < SLUICE_ACTIVE || phase > SLUICE_COMPLETED)
 		return FIBER_FOREVER;
 	return talks[side].at;
 }
@@ -98,6 +108,15 @@ static void stuck(enum sim_side side)
 			      side == SIM_SOURCE ? "source" : "destination", MOST_MS);
 }
 
+static uint64_t rest(enum sim_side side)
+{
+	uint64_t most = talks[side].pause_ns;
+
+	if (talks[side].steady)
+		return most / 2 + sim_below(most);
+	return sim_one_in(3) ? 0 : sim_spread(US, most);
+}
+
 void talk_now(enum sim_side side)
 {
 	unsigned char bytes[SLUICE_MESSAGE_MAX];
@@ -112,11 +131,15 @@ void talk_now(enum sim_side side)
 	talks[side].under_way = false;
 	if (rc && rc != -EAGAIN && rc != -ENOTCONN)
 		sim_violation("a message of %u bytes is refused: %d", length, rc);
+	const struct sluice *s = embedders[side].session;
+	if (rc == -ENOTCONN && side == SIM_SOURCE && s->decide.source.phase < SLUICE_DEVICE && outcome_untroubled())
+		sim_violation("messages: the source's is refused in phase %s, and it has a link",
+			      sluice_phase_name(s->decide.source.phase));
 	if (rc == -EAGAIN)
 		stuck(side);
 	else
 		talks[side].stuck_since = 0;
-	talks[side].at = sim_now + (sim_one_in(3) ? 0 : sim_spread(US, talks[side].pause_ns)) + (rc ? 10 * SIM_MS : 0);
+	talks[side].at = sim_now + rest(side) + (rc ? 10 * SIM_MS : 0);
 	talks[side].sent += !rc;
 }
 

@@ -10,6 +10,8 @@
 
 /* The seed's choice; and another session of a side's. */
 void talk_reset(void);
+/* Both have something to say all the time, at that pace: 16 messages may go between two heartbeats. */
+void talk_much(uint64_t pause_ns);
 void talk_begin(enum sim_side side);
 /* What either side may have to keep of it. */
 uint64_t talk_bytes(void);
