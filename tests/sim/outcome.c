@@ -115,9 +115,8 @@ static void has_heard(void)
 		sim_violation("Law 9: the source was refused, and is not told so");
 	/* A destination that gave up while it landed or loaded ends without waiting for BYE. A source that beats on until it hears NEVER
 	 * may meet a closed socket, which takes NEVER along; then a tombstone tells it. */
-	bool taken_along = promises_was_read(s->migration, SIM_DESTINATION, MESSAGE_CANCEL) &&
-			   promises_was_written(s->migration, SIM_DESTINATION, MESSAGE_NEVER);
-	if (only(of_callbacks | of_cancels) && !closed_early() && !guest.lost && !taken_along && wires_links_of(s->migration) > 1)
+	if (only(of_callbacks | of_cancels) && !closed_early() && !guest.lost && !promises_never_went(s->migration) &&
+	    wires_links_of(s->migration) > 1)
 		sim_violation("Law 9: the source had to dial again, and nothing was wrong with its link");
 	if (only(of_wires) && embedders[SIM_DESTINATION].migration == s->migration && embedders[SIM_DESTINATION].up &&
 	    !s->resolved && wires_links_of(s->migration) > 1 + faults_strikes())

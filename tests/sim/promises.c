@@ -17,6 +17,7 @@ static struct {
 	uint32_t last;     /* word that was read */
 	uint32_t round;    /* that SWITCHOVER named: the attempt */
 	bool tells, alone; /* dials though it is over; and nobody listens there */
+	bool never_went;   /* it dials again, and NEVER was said to it before */
 } words[PROMISES_MIGRATIONS][2];
 static uint32_t n_migrations;
 
@@ -48,6 +49,11 @@ bool promises_was_read(uint32_t migration, enum sim_side by, uint32_t type)
 bool promises_was_written(uint32_t migration, enum sim_side by, uint32_t type)
 {
 	return words[migration][by].written & BIT(type);
+}
+
+bool promises_never_went(uint32_t migration)
+{
+	return words[migration][SIM_SOURCE].never_went;
 }
 
 /* Nothing is promised that the embedder has not done. */
@@ -186,6 +192,7 @@ void promises_dials(uint32_t migration)
 	enum sluice_phase phase = embedders[SIM_SOURCE].phase;
 	uint32_t last = words[migration][SIM_SOURCE].last;
 
+	words[migration][SIM_SOURCE].never_went |= promises_was_written(migration, SIM_DESTINATION, MESSAGE_NEVER);
 	words[migration][SIM_SOURCE].tells = phase == SLUICE_FAILED || phase == SLUICE_CANCELLED;
 	if (!words[migration][SIM_SOURCE].tells ||
 	    embedders[SIM_SOURCE].resolved) /* what came after an operator's word is late */

@@ -23,6 +23,8 @@ void promises_written(uint32_t migration, enum sim_side by, uint32_t type, uint3
 void promises_read(uint32_t migration, enum sim_side by, uint32_t type);
 bool promises_was_given(uint32_t migration, enum sim_side by, uint32_t type);
 bool promises_was_written(uint32_t migration, enum sim_side by, uint32_t type);
+/* NEVER was on its way when the source dialled again. */
+bool promises_never_went(uint32_t migration);
 bool promises_was_read(uint32_t migration, enum sim_side by, uint32_t type);
 /* Does a word say which attempt it is about, which must be the right one? */
 bool promises_numbered(uint32_t type);
