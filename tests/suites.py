@@ -99,8 +99,8 @@ def run(tally, name, tests):
     log = f"{directory}/meson-logs/testlog.json"
     if os.path.exists(log):
         os.unlink(log)
-    # More than there are cores: some tests mostly wait.
-    command = ["meson", "test", "-C", directory, "--no-rebuild", f"--timeout-multiplier={slower}", f"--num-processes={os.cpu_count() + 2}"]
+    # One more than there are cores: some tests mostly wait.
+    command = ["meson", "test", "-C", directory, "--no-rebuild", f"--timeout-multiplier={slower}", f"--num-processes={os.cpu_count() + 1}"]
     command += list(tests)
     with open(f"{LOGS}/{name}-meson.log", "w") as out:
         meson = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
