@@ -545,8 +545,9 @@ static void switchover_bandwidth_changes_while_it_runs(void)
 }
 
 /* What writers mark in a round that was fetched before it began only its count can tell of, and does: the dirty rate that is told is that
- * at which rounds take pages off. Rounds of 40 ms are too short for surveys, which would tell, too. */
-static void marks_in_a_fetched_round_are_told(void)
+ * at which rounds take pages off. Rounds of 40 ms are too short for surveys, which would tell, too. Where the writer does not get to run the
+ * guest fits, and it tells nothing: false. */
+static bool marks_are_told(void)
 {
 	enum { MS_BEFORE = 300, MS_LOOKED = 700 };
 	struct sluice_stats before, after;
@@ -572,12 +573,24 @@ static void marks_in_a_fetched_round_are_told(void)
 		looks++;
 	}
 	double really = (double)(after.guest_bytes - before.guest_bytes) / ((double)(now_ns() - began) * 1e-9);
-	CU_ASSERT(active(&p));
-	CU_ASSERT(after.rounds - before.rounds >= 3);
-	CU_ASSERT(told / looks > really / 3);
+	bool tells = active(&p);
+	if (tells) {
+		CU_ASSERT(after.rounds - before.rounds >= 3);
+		CU_ASSERT(told / looks > really / 3);
+	}
 	if (sluice_cancel(p.source.session))
 		CU_ASSERT_EQUAL(sluice_close(p.source.session), 0);
 	pair_stop(&p);
+	return tells;
+}
+
+static void marks_in_a_fetched_round_are_told(void)
+{
+	int tries = 10;
+
+	while (tries && !marks_are_told())
+		tries--;
+	CU_ASSERT(tries > 0);
 }
 
 static bool first_round(const struct pair *p)
