@@ -617,6 +617,8 @@ static void what_is_left_falls(void)
 	CU_ASSERT_FATAL(loop(&p, active));
 	for (int waited = 0; waited < PATIENCE_MS && source_stats(&p).guest_bytes < BYTES / 2; waited++)
 		loop_for(&p, 1); /* a third of the pages are holes */
+	/* Slow enough to be looked at in time by a thread that does not always get to run. */
+	CU_ASSERT_EQUAL(sluice_set(p.source.session, SLUICE_BANDWIDTH, 4 << 20), 0);
 	sluice_mark_dirty(p.source.session, 0, 0, all);
 	CU_ASSERT_FATAL(loop(&p, first_round));
 	for (int waited = 0; waited < PATIENCE_MS && !second_round(&p); waited++) {
