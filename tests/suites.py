@@ -19,7 +19,7 @@ BUILDS = {
 LOGS = "build/logs"
 TAIL_LINES = 25
 STARTED = time.monotonic()
-BUDGET_S = float(os.environ.get("SLUICE_BUDGET_S", "1490"))
+BUDGET_S = float(os.environ.get("SLUICE_BUDGET_S", "1800"))
 
 
 class Tally:
