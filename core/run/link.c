@@ -206,7 +206,7 @@ static void watch(struct sluice *s, uint64_t now)
 		return;
 	if (endless) {
 		/* With a length that was damaged on its way, heartbeats would be taken for a part of it, and for signs of life. */
-		link_lose(s, -EPROTO, "damaged link: a frame that does not end; try again");
+		link_lose(s, -EPROTO, "damaged link: a frame that does not end, or whose end the network holds back; try again");
 		return;
 	}
 	if (!silent)

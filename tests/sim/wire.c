@@ -185,6 +185,9 @@ bool wires_repeated(void)
 	return false;
 }
 
+/* The link's thread looks at streams ten times a second, and may have judged before what has just come. */
+enum { JUST_MS = 200 };
+
 bool wires_wrong(enum sim_side side)
 {
 	for (uint32_t i = 0; i < n_wires; i++)
@@ -193,8 +196,16 @@ bool wires_wrong(enum sim_side side)
 	return false;
 }
 
-/* The link's thread looks at streams ten times a second, and may have judged before what has just come. */
-enum { JUST_MS = 200 };
+bool wires_held_back(enum sim_side side)
+{
+	for (uint32_t i = 0; i < n_wires; i++) {
+		const struct pipe *p = &wires[i].pipe[side];
+		uint64_t until = p->stalled_until + wire_habits_now.latency_ns + JUST_MS * SIM_MS;
+		if (wires[i].link && !wires[i].stray && (p->silent || (p->stalled_until && sim_now < until)))
+			return true;
+	}
+	return false;
+}
 
 void wire_brought(struct end *e)
 {

@@ -49,6 +49,8 @@ uint32_t wires_links_of(uint32_t migration);
 bool wires_repeated(void);
 /* Has anything gone wrong with what a side has sent on a link? Nothing that came behind a lie need be believed. */
 bool wires_wrong(enum sim_side side);
+/* Does, or did until just now, a link hold back what that side has sent, in the midst of a frame perhaps? */
+bool wires_held_back(enum sim_side side);
 /* For how long no stream has brought a side a whole part of a batch. */
 uint64_t wires_still_for(enum sim_side side);
 /* A stream brings a part of a batch now. */
