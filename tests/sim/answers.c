@@ -12,6 +12,7 @@
 #include "tests/sim/faults.h"
 #include "tests/sim/fiber.h"
 #include "tests/sim/guest.h"
+#include "tests/sim/knobs.h"
 #include "tests/sim/promises.h"
 
 static const char *const requests[] = { "", "incoming", "pause", "save", "release", "load", "acquire", "resume" };
@@ -36,12 +37,13 @@ static void say_why(struct embedder *e, int code)
 
 void answers_asked(struct embedder *e, enum sluice_request r)
 {
-	enum { LATE_MS = 100 };
+	enum { LATE_MS = 100, SOON_MS = 1000 };
 	struct answer *a = &e->answers[r];
 
 	if (a->due)
 		sim_violation("%s is asked for %s twice", embedder_names[e->side], requests[r]);
 	*a = (struct answer){ .due = true, .since = sim_now, .at = sim_now, .asked_at = coverage_asked_at[e->side] };
+	a->patience_ms = e->side == SIM_SOURCE ? knobs_least(SLUICE_CALLBACK_MS, SOON_MS) : embedder_habits.callback_ms[e->side];
 	enum fault fault = faults_of_request(e->side);
 	if (fault == FAULT_CALLBACK_FAILS || (embedder_habits.fails && sim_one_in(embedder_habits.fails)))
 		a->code = sim_one_in(2) ? -EIO : -EROFS;
@@ -50,7 +52,7 @@ void answers_asked(struct embedder *e, enum sluice_request r)
 		a->at += embedder_habits.slow_ns + sim_spread(SIM_MS, 3 * embedder_habits.param[SLUICE_CALLBACK_MS] * SIM_MS) +
 			 (sim_one_in(4) ? 8 * SIM_S : 0);
 	else if (!sim_one_in(3))
-		a->at += sim_spread(US, embedder_habits.slow_ns);
+		a->at += sim_spread(embedder_habits.quick_ns, embedder_habits.slow_ns);
 	if (a->code && e->side == SIM_DESTINATION && r >= SLUICE_ACQUIRE)
 		e->may_drop = true;
 	a->hangs = a->at > sim_now + embedder_habits.slow_ns;
@@ -61,7 +63,7 @@ void answers_asked(struct embedder *e, enum sluice_request r)
 	for (int i = 1; i < SLUICE_RESUME && r == SLUICE_RESUME; i++) { /* whatever else was under way is given up */
 		struct answer *other = &e->answers[i];
 		/* But a guest is not resumed while it is being saved, say: the answer is waited for as long as any. */
-		if (other->due && sim_now + LATE_MS * SIM_MS < other->since + embedder_habits.callback_ms[e->side] * SIM_MS)
+		if (other->due && sim_now + LATE_MS * SIM_MS < other->since + other->patience_ms * SIM_MS)
 			sim_violation("Law 9: the %s is asked to resume while %s is under way", embedder_names[e->side],
 				      requests[i]);
 		answers_given_up(e, other);

@@ -24,203 +24,14 @@
 #include "tests/sim/yield.h"
 
 struct spot coverage_spots[2], coverage_asked_at[2];
+bool coverage_strict;
 static uint64_t met[2][COVERAGE_PHASES][FAULTS][MESSAGE_TYPES];
 
-/* ---------------------------------------------------------------- which cells can be */
-
 #define BIT(x) (1u << (x))
-#define M(x) BIT(MESSAGE_##x)
-enum { NOTHING = 1 };
 
-/* The last message given or taken in a phase; all others belong to other phases. A side that gives up still waits for its embedder in
- * the phase that it was in; one that is over stays for a while for a peer that may be in doubt, on the old link or a later one. */
-static const uint32_t spots_of[2][COVERAGE_PHASES] = {
-	[SIM_SOURCE] = {
-		[SLUICE_SETUP] = NOTHING | M(HELLO) | M(WELCOME) | M(STREAMS_UP),
-		[SLUICE_ACTIVE] = M(HELLO) | M(STREAMS_UP) | M(LANDED) | M(CANCEL),
-		[SLUICE_DRAINING] = M(HELLO) | M(STREAMS_UP) | M(LANDED) | M(CANCEL),
-		[SLUICE_PRE_SWITCHOVER] = M(HELLO) | M(LANDED) | M(CANCEL),
-		[SLUICE_DEVICE] = M(HELLO) | M(LANDED) | M(SWITCHOVER) | M(READY) | M(GO) | M(ANSWER) | M(NEVER) | M(CANCEL) | M(BYE),
-		[SLUICE_COMPLETED] = M(READY) | M(GO) | M(ANSWER) | M(RUNNING) | M(DONE) | M(BYE),
-		[SLUICE_CANCELLING] = M(LANDED) | M(SWITCHOVER) | M(READY) | M(CANCEL),
-		[SLUICE_CANCELLED] = NOTHING | M(WELCOME) | M(REFUSE) | M(STREAMS_UP) | M(LANDED) | M(SWITCHOVER) | M(READY) |
-				     M(ANSWER) | M(NEVER) | M(CANCEL) | M(BYE),
-		[SLUICE_FAILED] = NOTHING | M(HELLO) | M(WELCOME) | M(REFUSE) | M(STREAMS_UP) | M(LANDED) | M(SWITCHOVER) | M(READY) |
-				  M(GO) | M(ANSWER) | M(NEVER) | M(CANCEL) | M(BYE),
-		[SLUICE_IN_DOUBT] = M(READY) | M(GO) | M(ANSWER) | M(REFUSE),
-	},
-	[SIM_DESTINATION] = {
-		[SLUICE_INCOMING] = NOTHING | M(HELLO) | M(REFUSE) | M(CANCEL),
-		[SLUICE_SETUP] = M(HELLO) | M(WELCOME),
-		[SLUICE_ACTIVE] = M(HELLO) | M(STREAMS_UP) | M(SWITCHOVER),
-		[SLUICE_DEVICE] = M(STREAMS_UP) | M(SWITCHOVER) | M(READY) | M(GO) | M(ANSWER) | M(RUNNING) | M(NEVER) | M(CANCEL),
-		[SLUICE_COMPLETED] = M(SWITCHOVER) | M(READY) | M(GO) | M(ANSWER) | M(RUNNING) | M(DONE) | M(BYE),
-		[SLUICE_CANCELLED] = NOTHING | M(HELLO) | M(WELCOME) | M(REFUSE) | M(STREAMS_UP) | M(SWITCHOVER) | M(NEVER) |
-				     M(CANCEL) | M(BYE),
-		[SLUICE_FAILED] = NOTHING | M(HELLO) | M(WELCOME) | M(REFUSE) | M(STREAMS_UP) | M(SWITCHOVER) | M(READY) | M(GO) |
-				  M(ANSWER) | M(NEVER) | M(CANCEL) | M(BYE),
-		[SLUICE_IN_DOUBT] = M(SWITCHOVER) | M(READY),
-	},
-};
-
-static bool among(uint32_t message, uint32_t messages)
+static bool among(uint32_t i, uint32_t bits)
 {
-	return messages & BIT(message);
-}
-
-/* Something is asked of the embedder only to begin with, once the guest is to stand still, and where an operator spoke. */
-static bool asks(const struct cell *c)
-{
-	if (c->side == SIM_SOURCE)
-		return (among(c->phase, BIT(SLUICE_ACTIVE) | BIT(SLUICE_DRAINING)) && c->message != MESSAGE_STREAMS_UP) ||
-		       c->phase == SLUICE_PRE_SWITCHOVER ||
-		       (c->phase == SLUICE_DEVICE && !among(c->message, M(GO) | M(ANSWER))) || c->phase == SLUICE_CANCELLING ||
-		       c->phase == SLUICE_IN_DOUBT;
-	return (c->phase == SLUICE_INCOMING || c->phase == SLUICE_DEVICE || c->phase == SLUICE_IN_DOUBT) &&
-	       !among(c->message, M(REFUSE) | M(CANCEL) | M(NEVER) | M(RUNNING));
-}
-
-/* The tracker's log is asked while it is armed, in a round, and when all is counted. */
-static bool asks_log(const struct cell *c)
-{
-	if (c->side != SIM_SOURCE)
-		return false;
-	switch (c->phase) {
-	case SLUICE_SETUP: return among(c->message, M(HELLO) | M(STREAMS_UP));
-	case SLUICE_ACTIVE:
-	case SLUICE_DRAINING: return c->message != MESSAGE_CANCEL;
-	case SLUICE_DEVICE: return among(c->message, M(HELLO) | M(LANDED));
-	default: return false;
-	}
-}
-
-/* And once more, to stop it: sync does, in its own time, and much may be said meanwhile. */
-static bool stops_log(const struct cell *c)
-{
-	uint32_t under_way = M(STREAMS_UP) | M(LANDED) | M(SWITCHOVER) | M(READY) | M(CANCEL);
-
-	if (c->side != SIM_SOURCE)
-		return false;
-	switch (c->phase) {
-	case SLUICE_COMPLETED: return true;
-	case SLUICE_CANCELLED: return among(c->message, under_way | M(NEVER) | M(BYE) | M(ANSWER));
-	case SLUICE_FAILED: return among(c->message, under_way | M(HELLO) | M(GO) | M(NEVER) | M(BYE) | M(ANSWER));
-	default: return false;
-	}
-}
-
-/* The source's session can still be cancelled: it has not said GO, and is not over. */
-static bool source_cancels(const struct cell *c)
-{
-	uint32_t too_late = M(GO) | M(RUNNING) | M(NEVER) | M(ANSWER) | M(BYE);
-
-	if (c->side == SIM_SOURCE)
-		return c->phase <= SLUICE_DEVICE && !among(c->message, too_late | M(CANCEL));
-	switch (c->phase) { /* what the destination has heard of its end, it ended by */
-	case SLUICE_COMPLETED: return false;
-	case SLUICE_INCOMING: return c->message != MESSAGE_CANCEL;
-	case SLUICE_CANCELLED: return !among(c->message, too_late | M(WELCOME) | M(STREAMS_UP));
-	case SLUICE_FAILED: return !among(c->message, too_late | M(READY));
-	default: return !among(c->message, too_late);
-	}
-}
-
-/* The destination's can until it says READY; and one that was started again, whatever the source is about. */
-static bool destination_cancels(const struct cell *c)
-{
-	if (c->side == SIM_SOURCE)
-		return true;
-	return c->phase <= SLUICE_DEVICE &&
-	       !among(c->message, M(REFUSE) | M(CANCEL) | M(READY) | M(GO) | M(RUNNING) | M(NEVER) | M(ANSWER));
-}
-
-/* The deciding code has a link, or is about to. Who has had the last word or let it go (CANCEL before SWITCHOVER, NEVER, BYE) has none. */
-static bool has_link(const struct cell *c)
-{
-	bool source = c->side == SIM_SOURCE;
-
-	switch (c->phase) {
-	case SLUICE_COMPLETED: return among(c->message, M(RUNNING) | M(DONE) | (source ? 0 : M(GO)));
-	case SLUICE_CANCELLED:
-	case SLUICE_FAILED: /* it lets the other side know */
-		if (source)
-			return among(c->message, M(LANDED) | M(SWITCHOVER) | M(READY) | M(ANSWER) | M(CANCEL)) ||
-			       (c->phase == SLUICE_FAILED && c->message == MESSAGE_GO);
-		return among(c->message, M(NEVER) | M(CANCEL)) ||
-		       (c->phase == SLUICE_FAILED && among(c->message, M(SWITCHOVER) | M(GO)));
-	case SLUICE_IN_DOUBT: return source; /* it is the source that dials */
-	default: return !among(c->message, source ? M(NEVER) | M(BYE) : M(REFUSE) | M(NEVER) | M(CANCEL));
-	}
-}
-
-/* Something is said on it after that. A source that has to let know gets its ANSWER and the last word in one go. */
-static bool has_frames(const struct cell *c)
-{
-	return has_link(c) && !(c->message == MESSAGE_ANSWER && among(c->phase, BIT(SLUICE_FAILED) | BIT(SLUICE_CANCELLED)));
-}
-
-/* From WELCOME until the side gives up, is in doubt, or the guest has moved. */
-static bool has_streams(const struct cell *c)
-{
-	return c->phase >= SLUICE_SETUP && c->phase <= SLUICE_DEVICE &&
-	       !among(c->message, NOTHING | M(ANSWER) | M(NEVER) | M(CANCEL) | M(BYE));
-}
-
-/* Something is sent on a stream: greetings, and then batches until SWITCHOVER says that there are no more. */
-static bool has_batches(const struct cell *c)
-{
-	if (!has_streams(c) || c->message == MESSAGE_SWITCHOVER || c->phase == SLUICE_PRE_SWITCHOVER)
-		return false;
-	if (c->side == SIM_DESTINATION)
-		return c->phase != SLUICE_DEVICE;
-	if (c->phase == SLUICE_SETUP)
-		return c->message != MESSAGE_STREAMS_UP;
-	return c->phase == SLUICE_ACTIVE || c->phase == SLUICE_DRAINING || among(c->message, M(HELLO) | M(LANDED));
-}
-
-/* There are no more batches, and a source that lies sends one. */
-static bool may_lie(const struct cell *c)
-{
-	return has_streams(c) && (c->message == MESSAGE_SWITCHOVER || c->phase == SLUICE_DEVICE);
-}
-
-bool coverage_can_be(const struct cell *c)
-{
-	if (!(spots_of[c->side][c->phase] & BIT(c->message)))
-		return false;
-	switch (c->fault) {
-	case FAULT_CUT_LINK:
-	case FAULT_SILENT_LINK:
-	case FAULT_SILENT_ONE_WAY:
-	case FAULT_STALL_LINK: return has_link(c);
-	case FAULT_DAMAGE_LINK:
-	case FAULT_DOUBLE_LINK:
-	case FAULT_OLD_LINK:
-	case FAULT_TEAR_LINK: return has_frames(c);
-	case FAULT_CUT_STREAM:
-	case FAULT_SILENT_STREAM:
-	case FAULT_STALL_STREAM: return has_streams(c);
-	case FAULT_DAMAGE_STREAM:
-	case FAULT_DOUBLE_STREAM:
-	case FAULT_TEAR_STREAM: return has_batches(c);
-	case FAULT_OLD_STREAM: return has_batches(c) || may_lie(c);
-	case FAULT_CUT_SOME:
-	case FAULT_CUT_ALL:
-	case FAULT_SILENT_ALL:
-	case FAULT_STALL_ALL: return has_link(c) || has_streams(c);
-	case FAULT_CRASH_SOURCE:
-	case FAULT_RESTART_SOURCE:
-	case FAULT_HOST_SOURCE:
-		/* An operator lets the guest run at the destination only where there is no source any more. */
-		return !(c->side == SIM_DESTINATION && c->phase == SLUICE_COMPLETED && c->message == MESSAGE_SWITCHOVER);
-	case FAULT_CANCEL_SOURCE: return source_cancels(c);
-	case FAULT_CANCEL_DESTINATION: return destination_cancels(c);
-	case FAULT_LOG_FAILS: return asks_log(c);
-	case FAULT_LOCK_HELD: return asks_log(c) || stops_log(c);
-	case FAULT_CALLBACK_FAILS:
-	case FAULT_CALLBACK_HANGS: return asks(c);
-	default: return true;
-	}
+	return bits & BIT(i);
 }
 
 static struct cell cell_at(uint32_t i)
@@ -241,7 +52,7 @@ uint32_t coverage_cells(struct cell ret[COVERAGE_CELLS])
 
 	for (uint32_t i = 0; i < COVERAGE_CELLS; i++) {
 		struct cell c = cell_at(i);
-		if (coverage_can_be(&c))
+		if (!coverage_why_not(&c))
 			ret[n++] = c;
 	}
 	return n;
@@ -254,14 +65,49 @@ void coverage_reset(enum sim_side side)
 	coverage_spots[side] = coverage_asked_at[side] = (struct spot){ 0 };
 }
 
+static void name(const struct cell *c, char text[COVERAGE_NAME])
+{
+	snprintf(text, COVERAGE_NAME, "%s, %s, %s, %s", c->side == SIM_SOURCE ? "source" : "destination",
+		 sluice_phase_name(c->phase), fault_name(c->fault), c->message ? message_name(c->message) : "nothing");
+}
+
+static void met_cell(enum sim_side side, const struct spot *spot, enum fault fault, uint32_t message)
+{
+	struct cell c = { side, (enum sluice_phase)spot->phase, fault, message };
+	char text[COVERAGE_NAME];
+	const char *why = coverage_strict ? coverage_why_not(&c) : NULL;
+
+	met[side][spot->phase][fault][message]++;
+	if (!why)
+		return;
+	name(&c, text);
+	sim_violation("coverage: met (%s), which is held to be impossible: %s", text, why);
+}
+
 /* What was met. */
 static void met_at(enum sim_side side, const struct spot *spot, enum fault fault)
 {
 	if (!spot->on)
 		return;
-	met[side][spot->phase][fault][spot->given]++;
+	met_cell(side, spot, fault, spot->given);
 	if (spot->taken != spot->given)
-		met[side][spot->phase][fault][spot->taken]++;
+		met_cell(side, spot, fault, spot->taken);
+	if (spot->talk)
+		met_cell(side, spot, fault, spot->talk);
+}
+
+void coverage_frame(enum sim_side side, const struct wire *w, uint32_t message, bool given)
+{
+	struct spot *spot = &coverage_spots[side];
+
+	if (!wire_is_newest(w, side))
+		return;
+	bool talk = coverage_is_talk(side, message);
+	if (!talk && !given)
+		spot->words++;
+	else if (!talk && spot->words)
+		spot->words--;
+	spot->talk = talk && spot->on && spot->link && !spot->words ? (uint8_t)message : 0;
 }
 
 void coverage_met(enum fault fault, uint32_t sides)
@@ -284,19 +130,28 @@ static void note(enum sim_side side, const struct input *in, enum sluice_phase p
 	spot->on = true;
 	spot->phase = (uint8_t)phase;
 	spot->link = link;
+	if (in->type == INPUT_MESSAGE && spot->words)
+		spot->words--;
 	if (in->type == INPUT_MESSAGE && news && !promises_wrong(side, in->message))
 		spot->taken = (uint8_t)in->message->type;
 	if (in->type == INPUT_RESOLVE && out->n)
 		embedders[side].resolved = true;
 	for (uint32_t i = 0; i < out->n; i++) {
-		if (out->list[i].type == ACTION_SEND) {
-			spot->given = (uint8_t)out->list[i].message_type;
-			world_given(side, spot->given);
+		const struct action *a = &out->list[i];
+		if (among(a->type, BIT(ACTION_ADMIT) | BIT(ACTION_DIAL) | BIT(ACTION_LINK_DROP)))
+			spot->words = 0; /* those of the old link will never be */
+		if (among(a->type, BIT(ACTION_ADMIT) | BIT(ACTION_SEND))) {
+			spot->given = (uint8_t)(a->type == ACTION_ADMIT ? MESSAGE_ANSWER : a->message_type);
+			spot->words++;
 		}
-		if (out->list[i].type == ACTION_ADMIT)
-			spot->given = MESSAGE_ANSWER;
-		stopped |= among(out->list[i].type, BIT(ACTION_STREAMS_STOP) | BIT(ACTION_UNTRACK) | BIT(ACTION_ADMIT));
+		if (among(a->type, BIT(ACTION_ADMIT) | BIT(ACTION_DIAL) | BIT(ACTION_LINK_DROP) | BIT(ACTION_SEND)))
+			spot->talk = 0;
+		if (a->type == ACTION_SEND)
+			world_given(side, spot->given);
+		stopped |= among(a->type, BIT(ACTION_STREAMS_STOP) | BIT(ACTION_UNTRACK) | BIT(ACTION_ADMIT));
 	}
+	if (!link)
+		spot->talk = spot->words = 0;
 	spot->streams = phase >= SLUICE_SETUP && phase <= SLUICE_DEVICE && !stopped;
 	sim_countdown = 1; /* what is to strike there does so before anything comes of the step */
 	for (uint32_t i = 0; i < out->n; i++)
@@ -321,7 +176,7 @@ void __wrap_source_step(struct source *source, const struct input *input, struct
 	waits_source(source);
 	still_step(source, input, actions);
 	pace_step(SIM_SOURCE, actions);
-	knobs_step(input);
+	knobs_step(source, input, actions);
 	told_step(SIM_SOURCE, input, actions);
 	lies_step(SIM_SOURCE, actions);
 	heed_step(SIM_SOURCE, input, actions, cancellable, source->phase);
@@ -363,9 +218,10 @@ void __wrap_destination_step(struct destination *destination, const struct input
 		     before.deadline.what);
 }
 
-bool coverage_spot_is(const struct spot *spot, enum sluice_phase phase, uint32_t message)
+bool coverage_spot_is(enum sim_side side, const struct spot *spot, enum sluice_phase phase, uint32_t message)
 {
-	return spot->on && spot->phase == phase && (spot->given == message || spot->taken == message);
+	return spot->on && spot->phase == phase &&
+	       (coverage_is_talk(side, message) ? spot->talk == message : spot->given == message || spot->taken == message);
 }
 
 /* ---------------------------------------------------------------- what was met */
@@ -404,17 +260,14 @@ static void print_phase(enum sim_side side, enum sluice_phase phase)
 {
 	printf("\n%s, %s\n%-16s", side == SIM_SOURCE ? "source" : "destination", sluice_phase_name(phase), "");
 	for (uint32_t m = 0; m < MESSAGE_TYPES; m++)
-		if (m != MESSAGE_HEARTBEAT && m != MESSAGE_EMBEDDER)
-			printf(" %10s", m ? message_name(m) : "nothing");
+		printf(" %10s", m ? message_name(m) : "nothing");
 	printf("\n");
 	for (uint32_t f = 0; f < FAULTS; f++) {
 		printf("%-16s", fault_name((enum fault)f));
 		for (uint32_t m = 0; m < MESSAGE_TYPES; m++) {
 			struct cell c = { side, phase, (enum fault)f, m };
-			if (m == MESSAGE_HEARTBEAT || m == MESSAGE_EMBEDDER)
-				continue;
-			if (coverage_can_be(&c) || met[side][phase][f][m])
-				printf(" %10lu", met[side][phase][f][m]);
+			if (!coverage_why_not(&c) || coverage_count(&c))
+				printf(" %10lu", coverage_count(&c));
 			else
 				printf(" %10s", "-");
 		}
@@ -425,15 +278,17 @@ static void print_phase(enum sim_side side, enum sluice_phase phase)
 /* Returns how many cells are as `wanted`: met and not possible, or possible and not met. */
 static uint32_t list(bool possible)
 {
+	char text[COVERAGE_NAME];
 	uint32_t n = 0;
 
 	for (uint32_t i = 0; i < COVERAGE_CELLS; i++) {
 		struct cell c = cell_at(i);
-		if (coverage_can_be(&c) != possible || !met[c.side][c.phase][c.fault][c.message] != possible)
+		const char *why = coverage_why_not(&c);
+		if (!why != possible || !coverage_count(&c) != possible)
 			continue;
 		n++;
-		printf("  %s, %s, %s, %s\n", c.side == SIM_SOURCE ? "source" : "destination", sluice_phase_name(c.phase),
-		       fault_name(c.fault), c.message ? message_name(c.message) : "nothing");
+		name(&c, text);
+		printf("  %s%s%s\n", text, why ? ": " : "", why ? why : "");
 	}
 	return n;
 }
@@ -444,11 +299,11 @@ bool coverage_print(void)
 
 	for (int side = 0; side < 2; side++)
 		for (uint32_t phase = 0; phase < COVERAGE_PHASES; phase++)
-			if (spots_of[side][phase])
+			if (coverage_has_phase((enum sim_side)side, (enum sluice_phase)phase))
 				print_phase((enum sim_side)side, (enum sluice_phase)phase);
 	for (uint32_t i = 0; i < COVERAGE_CELLS; i++) {
 		struct cell c = cell_at(i);
-		can += coverage_can_be(&c);
+		can += !coverage_why_not(&c);
 	}
 	printf("\nnever met:\n");
 	uint32_t empty = list(true);

@@ -10,6 +10,7 @@
 #include "tests/sim/faults.h"
 #include "tests/sim/fiber.h"
 #include "tests/sim/guest.h"
+#include "tests/sim/knobs.h"
 #include "tests/sim/world.h"
 
 enum {
@@ -215,6 +216,7 @@ void disk_saved(void)
 
 void disk_check(void)
 {
+	enum { FOREVER_MS = 1000000 };
 	const struct sluice *s = world_session(SIM_SOURCE);
 	const uint64_t *param = embedder_habits.param;
 
@@ -222,9 +224,9 @@ void disk_check(void)
 		return;
 	const struct drain *d = &s->decide.source.drain;
 	uint64_t quiet = disk.quiet_since ? sim_now - disk.quiet_since : 0;
-	if (quiet > (param[SLUICE_DRAIN_WINDOW_MS] + disk.loop_most_ms) * SIM_MS)
+	if (quiet > (knobs_most(SLUICE_DRAIN_WINDOW_MS, FOREVER_MS) + disk.loop_most_ms) * SIM_MS)
 		sim_violation("drain: the running guest's I/O has not been picked up for %.1f ms", (double)quiet * 1e-6);
-	uint64_t share_ns = (sim_now - disk.began) / 100 * param[SLUICE_DRAIN_SHARE];
+	uint64_t share_ns = (sim_now - disk.began) / 100 * knobs_most(SLUICE_DRAIN_SHARE, FOREVER_MS);
 	if (disk.quiet_ns > share_ns + (1 + d->tries * disk.loop_most_ms) * SIM_MS)
 		sim_violation("drain: the running guest's I/O was not picked up for %.1f of %.1f ms",
 			      (double)disk.quiet_ns * 1e-6, (double)(sim_now - disk.began) * 1e-6);
@@ -232,7 +234,8 @@ void disk_check(void)
 	if (d->quiesced_ns > share_ns + (1 + d->tries * LATE_MS) * SIM_MS)
 		sim_violation("drain: windows took %.1f of %.1f ms", (double)d->quiesced_ns * 1e-6,
 			      (double)(sim_now - disk.began) * 1e-6);
-	if (param[SLUICE_DRAIN_FAIL] == SLUICE_DRAIN_FAILS && param[SLUICE_DRAIN_TRIES] && d->busy > param[SLUICE_DRAIN_TRIES])
+	bool settled = sim_now > knobs_changed_at(SLUICE_DRAIN_FAIL) + SIM_S;
+	if (param[SLUICE_DRAIN_FAIL] == SLUICE_DRAIN_FAILS && settled && d->busy > knobs_most(SLUICE_DRAIN_TRIES, 1000))
 		sim_violation("drain: the drain was tried in vain %u times, %lu were allowed", d->busy,
 			      param[SLUICE_DRAIN_TRIES]);
 }

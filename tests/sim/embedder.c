@@ -58,8 +58,7 @@ static void check_answered(const struct embedder *e)
 	enum { LOOP_MS = 500 };
 
 	for (int r = 1; r <= SLUICE_RESUME; r++)
-		if (e->answers[r].due &&
-		    sim_now + LOOP_MS * SIM_MS < e->answers[r].since + embedder_habits.callback_ms[e->side] * SIM_MS)
+		if (e->answers[r].due && sim_now + LOOP_MS * SIM_MS < e->answers[r].since + e->answers[r].patience_ms * SIM_MS)
 			sim_violation("Law 1: the %s has ended while its embedder does what it was asked",
 				      embedder_names[e->side]);
 }
@@ -97,7 +96,7 @@ static void on_event(void *opaque, const struct sluice_event *event)
 		talk_word_told(e->side);
 	e->continue_at = FIBER_FOREVER;
 	if (e->phase == SLUICE_PRE_SWITCHOVER && !embedder_habits.never_continues)
-		e->continue_at = sim_now + sim_spread(US, embedder_habits.slow_ns);
+		e->continue_at = sim_now + sim_spread(embedder_habits.quick_ns, embedder_habits.slow_ns);
 	/* A session that is over may stay for a peer in doubt, or be closed soon. */
 	if (e->phase == SLUICE_COMPLETED)
 		e->close_at = sim_now + (talk_lasts()                             ? 12 * SIM_S

@@ -14,6 +14,7 @@ struct answer {
 	uint64_t since;
 	struct spot asked_at;
 	uint64_t at;
+	uint64_t patience_ms; /* it is waited for so long at least */
 	int code;
 };
 
@@ -47,11 +48,12 @@ struct embedder {
 struct embedder_habits {
 	uint64_t param[SLUICE_PARAMS];
 	uint64_t dead_peer_ms[2], callback_ms[2]; /* each side's own; `param` has the longer ones */
-	uint64_t slow_ns;                         /* callbacks take up to so long */
+	uint64_t slow_ns, quick_ns;               /* callbacks take up to so long; and those that take time at least so long */
 	bool alone;                               /* no operator comes as long as the two sides can end a doubt by themselves */
 	uint64_t patience_ns;                     /* an operator watches a doubt for so long */
 	uint32_t fails, hangs;                    /* one callback in so many; 0: none */
 	uint32_t log_fails;                       /* one call of the dirty log's */
+	uint64_t log_slow_ns;                     /* it takes so long when all is counted */
 	bool lock;
 	bool hard;            /* its guest writes more than a slow wire carries */
 	bool turns_knobs;     /* changes parameters while it migrates */

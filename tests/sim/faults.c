@@ -364,7 +364,7 @@ void faults_at_frame(uint32_t type, int stage)
 
 static bool is_there(const struct plan *p)
 {
-	return !p->done && p->when == AT_SPOT && coverage_spot_is(&coverage_spots[p->at_side], p->phase, p->message);
+	return !p->done && p->when == AT_SPOT && coverage_spot_is(p->at_side, &coverage_spots[p->at_side], p->phase, p->message);
 }
 
 void faults_at_step(void)
@@ -395,7 +395,7 @@ enum fault faults_of_request(enum sim_side side)
 		struct plan *p = &plans[i];
 		if (p->done || p->when != AT_SPOT || p->at_side != side ||
 		    (p->fault != FAULT_CALLBACK_FAILS && p->fault != FAULT_CALLBACK_HANGS) ||
-		    !coverage_spot_is(&coverage_asked_at[side], p->phase, p->message))
+		    !coverage_spot_is(side, &coverage_asked_at[side], p->phase, p->message))
 			continue;
 		p->done = true;
 		note_struck(p->fault, sim_now);

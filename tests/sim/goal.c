@@ -9,7 +9,9 @@
 #include "tests/sim/faults.h"
 #include "tests/sim/fiber.h"
 #include "tests/sim/guest.h"
+#include "tests/sim/outcome.h"
 #include "tests/sim/pipe.h"
+#include "tests/sim/talk.h"
 
 enum { ANY = MESSAGE_TYPES };
 
@@ -29,6 +31,7 @@ static const struct way {
 #define D SIM_DESTINATION
 #define N 0
 	{ S, SLUICE_SETUP, MESSAGE_STREAMS_UP, FAULT_LOCK_HELD, S, SLUICE_SETUP, MESSAGE_WELCOME, 0 },
+	{ S, SLUICE_SETUP, MESSAGE_HEARTBEAT, FAULT_LOCK_HELD, S, SLUICE_SETUP, MESSAGE_WELCOME, 0 }, /* arming takes long */
 	{ S, SLUICE_ACTIVE, MESSAGE_CANCEL, FAULT_CALLBACK_FAILS, S, SLUICE_ACTIVE, MESSAGE_LANDED, 0 },
 	{ S, SLUICE_ACTIVE, MESSAGE_CANCEL, FAULT_CANCEL_DESTINATION, S, SLUICE_ACTIVE, MESSAGE_LANDED, 0 },
 	{ S, SLUICE_DRAINING, MESSAGE_CANCEL, FAULT_CALLBACK_FAILS, S, SLUICE_DRAINING, MESSAGE_LANDED, 0 },
@@ -80,6 +83,20 @@ static const struct way {
 	{ S, SLUICE_IN_DOUBT, MESSAGE_ANSWER, FAULT_CRASH_DESTINATION, S, SLUICE_DEVICE, MESSAGE_ANSWER, 0 },
 	{ S, SLUICE_IN_DOUBT, MESSAGE_ANSWER, FAULT_CUT_LINK, S, SLUICE_DEVICE, MESSAGE_ANSWER, 0 },
 	{ S, SLUICE_IN_DOUBT, MESSAGE_REFUSE, FAULT_RESTART_DESTINATION, S, SLUICE_DEVICE, MESSAGE_GO, 0 },
+	{ S, SLUICE_IN_DOUBT, MESSAGE_HEARTBEAT, FAULT_STALL_LINK, S, SLUICE_IN_DOUBT, MESSAGE_GO, 0 },
+	{ S, SLUICE_IN_DOUBT, MESSAGE_HEARTBEAT, FAULT_SILENT_LINK, S, SLUICE_IN_DOUBT, MESSAGE_READY, 0 },
+	/* Talk on a link that is still good while the last word is on its way. */
+	{ S, SLUICE_CANCELLING, MESSAGE_HEARTBEAT, FAULT_CANCEL_SOURCE, S, SLUICE_DEVICE, MESSAGE_READY, 0 },
+	{ S, SLUICE_CANCELLING, MESSAGE_EMBEDDER, FAULT_CANCEL_SOURCE, S, SLUICE_DEVICE, MESSAGE_READY, 0 },
+	{ S, SLUICE_CANCELLED, MESSAGE_HEARTBEAT, FAULT_CANCEL_SOURCE, S, SLUICE_DEVICE, MESSAGE_READY, 0 },
+	{ S, SLUICE_CANCELLED, MESSAGE_EMBEDDER, FAULT_CANCEL_SOURCE, S, SLUICE_DEVICE, MESSAGE_READY, 0 },
+	{ S, SLUICE_FAILED, MESSAGE_HEARTBEAT, FAULT_CALLBACK_FAILS, S, SLUICE_DEVICE, MESSAGE_READY, 0 },
+	{ S, SLUICE_FAILED, MESSAGE_EMBEDDER, FAULT_CALLBACK_FAILS, S, SLUICE_DEVICE, MESSAGE_READY, 0 },
+	{ D, SLUICE_CANCELLED, MESSAGE_HEARTBEAT, FAULT_CANCEL_SOURCE, S, SLUICE_DEVICE, MESSAGE_READY, 0 },
+	{ D, SLUICE_COMPLETED, MESSAGE_HEARTBEAT, FAULT_CUT_LINK, D, SLUICE_DEVICE, MESSAGE_RUNNING, 0 }, /* the door is open until DONE */
+	{ D, SLUICE_COMPLETED, MESSAGE_EMBEDDER, FAULT_CUT_LINK, D, SLUICE_DEVICE, MESSAGE_RUNNING, 0 },
+	{ D, SLUICE_FAILED, MESSAGE_HEARTBEAT, FAULT_CALLBACK_FAILS, D, SLUICE_DEVICE, MESSAGE_GO, 0 },
+	{ D, SLUICE_FAILED, MESSAGE_EMBEDDER, FAULT_CALLBACK_FAILS, D, SLUICE_DEVICE, MESSAGE_GO, 0 },
 	{ D, SLUICE_INCOMING, MESSAGE_HELLO, FAULT_CALLBACK_HANGS, D, SLUICE_INCOMING, MESSAGE_HELLO, 0 },
 	{ D, SLUICE_INCOMING, MESSAGE_REFUSE, FAULT_CANCEL_DESTINATION, D, SLUICE_INCOMING, MESSAGE_HELLO, 0 },
 	{ D, SLUICE_INCOMING, MESSAGE_CANCEL, FAULT_CANCEL_SOURCE, D, SLUICE_INCOMING, MESSAGE_HELLO, 0 },
@@ -139,10 +156,16 @@ static void plan_at(const struct cell *c)
 	faults_add(&p);
 }
 
-/* Rows for any message are for those that have none of their own. */
+/* Rows for any message are for those that have none of their own. Talk may be next to any word that leaves a link. */
 static bool leads_to(const struct way *w, const struct cell *c, bool any)
 {
-	return w->side == c->side && w->phase == c->phase && w->message == (any ? ANY : c->message);
+	struct cell there = { c->side, c->phase, c->fault, w->message };
+
+	if (w->side != c->side || w->phase != c->phase)
+		return false;
+	if (any && coverage_is_talk(c->side, c->message))
+		return w->message == ANY || (!coverage_is_talk(w->side, w->message) && coverage_has_link(&there));
+	return w->message == (any ? ANY : c->message);
 }
 
 /* The k-th of the ways to a cell's spot; NULL: there are no more. */
@@ -175,7 +198,10 @@ static void plan_way(const struct cell *c)
 
 	while (way_to(c, n))
 		n++;
-	if (!n)
+	bool by_itself = coverage_is_talk(c->side, c->message) && c->phase <= SLUICE_COMPLETED && c->fault != FAULT_STRAY;
+	if (!n || (by_itself && sim_one_in(2)))
+		return;
+	if (c->phase == SLUICE_PRE_SWITCHOVER && fault_of_link(c->fault)) /* what leads to HELLO alone is that there is no link */
 		return;
 	const struct way *w = way_to(c, sim_below(n));
 	struct cell at = { w->at_side, w->at_phase, w->fault, w->at_message };
@@ -221,6 +247,40 @@ static struct cell goal_of(uint64_t i)
 	return goals[i % n];
 }
 
+/* Heartbeats are seldom, so phases must last; embedders say nothing unless they have something to say. */
+static void make_talk(const struct cell *c)
+{
+	struct embedder_habits *h = &embedder_habits;
+
+	if (!coverage_is_talk(c->side, c->message) || c->message == MESSAGE_LANDED)
+		return;
+	h->dead_peer_ms[0] = h->dead_peer_ms[1] = h->param[SLUICE_DEAD_PEER_MS] = 500;
+	if (c->phase == SLUICE_FAILED || c->phase == SLUICE_CANCELLED ||
+	    c->fault == FAULT_STRAY) /* what is said last is on its way for long */
+		wire_habits_now.latency_ns = 40 * SIM_MS;
+	/* The guest is asked to stop before anything of the round's landing is said only where counting takes longer than landing. */
+	if (of_request(c->fault) && (c->phase == SLUICE_ACTIVE || c->phase == SLUICE_DRAINING)) {
+		guest.marks_only = false;
+		h->param[SLUICE_TRACKER] = SLUICE_TRACKER_AUTO;
+		h->log_slow_ns = 90 * SIM_MS;
+		wire_habits_now.latency_ns = 10 * US;
+	}
+	if (c->message == MESSAGE_EMBEDDER) {
+		talk_much((c->phase == SLUICE_DRAINING ? 60 : sim_one_in(4) ? 1 : 6) * SIM_MS);
+		return;
+	}
+	h->param[SLUICE_CONNECT_MS] = 2000;
+	h->quick_ns = 85 * SIM_MS; /* a sixth of that, and a little */
+	h->slow_ns = 120 * SIM_MS;
+	for (int side = 0; side < 2; side++)
+		h->callback_ms[side] += OUTCOME_CALLBACK_MS;
+	h->param[SLUICE_CALLBACK_MS] += OUTCOME_CALLBACK_MS;
+	if (c->phase == SLUICE_SETUP || c->phase == SLUICE_INCOMING)
+		wire_habits_now.latency_ns = 40 * SIM_MS;
+	if (c->phase > SLUICE_PRE_SWITCHOVER)
+		h->param[SLUICE_DOWNTIME_LIMIT_MS] = 400;
+}
+
 static struct cell goal;
 static uint64_t goal_met; /* so often before; */
 static bool has_goal;
@@ -245,8 +305,12 @@ bool goal_plan(uint64_t seed)
 		plan_at(&another);
 	/* Sync wants the lock as soon as it is over: so late only if it has not had it since. */
 	struct cell earlier = { c.side, SLUICE_DEVICE, FAULT_LOCK_HELD, MESSAGE_READY };
-	if (c.fault == FAULT_LOCK_HELD && c.message == MESSAGE_ANSWER)
+	bool late = c.message == MESSAGE_ANSWER || coverage_is_talk(c.side, c.message);
+	if (c.fault == FAULT_LOCK_HELD && late && c.phase >= SLUICE_COMPLETED)
 		plan_at(&earlier);
+	struct cell in_vain = { c.side, SLUICE_DEVICE, FAULT_LOCK_HELD, MESSAGE_LANDED };
+	if (c.fault == FAULT_LOCK_HELD && c.phase == SLUICE_DEVICE && c.message == MESSAGE_CANCEL)
+		plan_at(&in_vain);
 	/* It takes some windows until a round is open in one: by then what landed would be known. */
 	struct cell unheard = { c.side, SLUICE_ACTIVE, FAULT_STALL_LINK, MESSAGE_STREAMS_UP };
 	if (c.phase == SLUICE_DRAINING && c.message == MESSAGE_STREAMS_UP && fault_harm(c.fault))
@@ -283,6 +347,7 @@ bool goal_plan(uint64_t seed)
 		if (c.message == MESSAGE_STREAMS_UP)
 			wire_habits_now.latency_ns = 20 * SIM_MS;
 	}
+	make_talk(&c);
 	embedder_habits.param[SLUICE_REMEMBER_MS] |= 1024;
 	embedder_habits.never_continues =
 		c.phase == SLUICE_PRE_SWITCHOVER && (c.message == MESSAGE_CANCEL || fault_harm(c.fault) || of_request(c.fault));

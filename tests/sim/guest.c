@@ -322,6 +322,8 @@ int guest_log_fetch(void *opaque, uint32_t region, uint64_t first, uint64_t page
 			      guest.region[region].pages);
 	if (world_log_fails())
 		return -EIO;
+	if (embedder_habits.log_slow_ns && !region && !first && world_session(SIM_SOURCE)->decide.source.state == SOURCE_COUNTING)
+		fiber_sleep(embedder_habits.log_slow_ns);
 	for (uint64_t i = 0; i < pages; i++) {
 		if (i % 64 == 0)
 			sim_yield();

@@ -191,7 +191,7 @@ static ssize_t write_harmed(struct end *e, const unsigned char *frame, uint32_t 
 		push_lie(e, frame, n, type);
 	else
 		push_doubled(e, frame, n, type);
-	world_frame_written(e->side, type);
+	world_frame_written(e->wire, e->side, type);
 	return n;
 }
 
@@ -214,7 +214,7 @@ static ssize_t write_renumbered(struct end *e, const unsigned char *frame, uint3
 	memcpy(buffer, frame, n);
 	lies_renumber(buffer, n, e->more);
 	push_whole(e, buffer, n, e->out_type);
-	world_frame_written(e->side, e->out_type);
+	world_frame_written(e->wire, e->side, e->out_type);
 	return n;
 }
 
@@ -293,7 +293,7 @@ static ssize_t write_frame(struct end *e, const unsigned char *buffer, size_t si
 		return n;
 	s->poison = e->gap && !e->garbled;
 	s->frame = e->gap || e->garbled ? 0 : e->out_type; /* behind a wrong length it is no frame to anybody */
-	world_frame_written(e->side, e->out_type);
+	world_frame_written(e->wire, e->side, e->out_type);
 	return n;
 }
 

@@ -8,13 +8,14 @@
 #include "tests/sim/embedder.h"
 #include "tests/sim/faults.h"
 #include "tests/sim/guest.h"
+#include "tests/sim/knobs.h"
 #include "tests/sim/pace.h"
 #include "tests/sim/pipe.h"
 #include "tests/sim/promises.h"
 #include "tests/sim/wire.h"
 
 /* Beyond SLUICE_REMEMBER_MS there is a dead-peer time; what is told then needs a new link, which is dialled after 250 ms. */
-enum { REMEMBER_ENOUGH_MS = 1000 };
+enum { REMEMBER_ENOUGH_MS = 1000, EVER_MS = 1000000 };
 
 #define BIT(x) (1ull << (x))
 static const uint64_t of_wires = BIT(FAULT_STRAY) - 1, of_cancels = BIT(FAULT_CANCEL_SOURCE) | BIT(FAULT_CANCEL_DESTINATION),
@@ -45,10 +46,10 @@ static bool only(uint64_t kinds)
 {
 	const struct embedder_habits *h = &embedder_habits;
 
-	return !(faults_struck() & ~kinds) && !(disk_there() && h->param[SLUICE_DRAIN_FAIL] == SLUICE_DRAIN_FAILS) &&
+	return !(faults_struck() & ~kinds) && !(disk_there() && knobs_ever(SLUICE_DRAIN_FAIL)) &&
 	       (!h->fails || kinds & BIT(FAULT_CALLBACK_FAILS)) && !h->hangs && !h->log_fails && !h->never_continues &&
-	       !guest.never_still && !h->param[SLUICE_TIMEOUT_MS] && h->callback_ms[0] >= OUTCOME_CALLBACK_MS &&
-	       h->callback_ms[1] >= OUTCOME_CALLBACK_MS;
+	       !guest.never_still && !knobs_ever(SLUICE_TIMEOUT_MS) &&
+	       knobs_least(SLUICE_CALLBACK_MS, EVER_MS) >= OUTCOME_CALLBACK_MS && h->callback_ms[1] >= OUTCOME_CALLBACK_MS;
 }
 
 bool outcome_untroubled(void)

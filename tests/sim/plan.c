@@ -205,6 +205,10 @@ void faults_plan(uint64_t seed)
 		return;
 	}
 	if (sim_one_in(12)) {
+		plan_limited();
+		return;
+	}
+	if (sim_one_in(12)) {
 		plan_bad_wire();
 		return;
 	}
@@ -234,10 +238,6 @@ void faults_plan(uint64_t seed)
 	}
 	if (embedder_habits.hard || sim_one_in(32)) {
 		plan_throttled();
-		return;
-	}
-	if (sim_one_in(12)) {
-		plan_limited();
 		return;
 	}
 	uint32_t n = sim_one_in(6) ? 0 : 1 + (uint32_t)sim_below(sim_one_in(2) ? PLANNED : 1);

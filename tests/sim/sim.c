@@ -146,7 +146,7 @@ int main(int argc, char **argv)
 	for (int i = 1; i < argc; i++) {
 		const char *value = i + 1 < argc ? argv[i + 1] : "";
 		if (!strcmp(argv[i], "--coverage")) {
-			coverage = true;
+			coverage = coverage_strict = true;
 		} else if (!strcmp(argv[i], "--trace")) {
 			sim_verbose = true;
 		} else if (!strcmp(argv[i], "--seed") && sscanf(value, "%" SCNu64, &first) == 1) {

@@ -35,7 +35,7 @@ static bool answers(const struct answer *a, uint64_t most_ms)
 /* It is for somebody else to go on. A request that is given up is waited for once more, before the guest may be resumed. */
 static bool waits_for_embedders(const struct embedder *e)
 {
-	uint64_t callback_ms = embedder_habits.callback_ms[SIM_SOURCE];
+	uint64_t callback_ms = knobs_most(SLUICE_CALLBACK_MS, FOREVER_MS);
 	const struct embedder *d = &embedders[SIM_DESTINATION];
 
 	for (int r = 1; r <= SLUICE_RESUME; r++)
@@ -64,7 +64,8 @@ void still_look(void)
 	bool sending = s->state < SOURCE_WAIT_READY || (s->state == SOURCE_WAIT_READY && s->landed < s->round);
 	*(sending ? &stop.wire_ns : &stop.other_ns) += passed;
 	/* A report of what landed may be a lie: then a destination that has all, by its word, gets the time that its embedder may take. */
-	uint64_t lied_ms = faults_struck() & 1ull << FAULT_OLD_LINK ? embedder_habits.callback_ms[SIM_SOURCE] + LOAD_SLACK_MS : 0;
+	uint64_t lied_ms =
+		faults_struck() & 1ull << FAULT_OLD_LINK ? knobs_most(SLUICE_CALLBACK_MS, FOREVER_MS) + LOAD_SLACK_MS : 0;
 	if (stop.wire_ns > (2 * limit_ms + PATIENCE_MS + LATE_MS) * SIM_MS ||
 	    stop.other_ns > (3 * param[SLUICE_DEAD_PEER_MS] + LATE_MS + lied_ms) * SIM_MS)
 		sim_violation("Law 9: the guest stands still for %lu ms, and nobody asked for that; the downtime limit is %lu ms",

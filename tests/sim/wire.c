@@ -4,6 +4,7 @@
 
 #include <string.h>
 
+#include "tests/sim/embedder.h"
 #include "tests/sim/fiber.h"
 #include "tests/sim/pipe.h"
 #include "tests/sim/system.h"
@@ -137,6 +138,15 @@ uint64_t wires_mute_for(enum sim_side side)
 			longest = sim_now - e->said_at;
 	}
 	return longest;
+}
+
+bool wire_is_newest(const struct wire *w, enum sim_side side)
+{
+	for (uint32_t i = 0; i < n_wires; i++)
+		if (wires[i].link && !wires[i].stray && wires[i].migration == w->migration &&
+		    wires[i].greeting.dial > w->greeting.dial && (side == SIM_SOURCE || wires[i].end[side].wrote))
+			return false;
+	return !w->stray && w->migration == embedders[side].migration;
 }
 
 bool wires_link_of(enum sim_side side, uint64_t *ret_apart_ns)

@@ -33,6 +33,8 @@ bool wire_open(const struct wire *w);
 bool wire_carries(const struct wire *w);
 /* A side has its end of it, and has not shut it down. */
 bool wire_open_at(const struct wire *w, enum sim_side side);
+/* The last link that a side's session has: what goes over another is late. */
+bool wire_is_newest(const struct wire *w, enum sim_side side);
 /* For how long nothing has come on a link that a side still has; less `at_door_ns` where the other side has not said a word yet. */
 uint64_t wires_deaf_for(enum sim_side side, uint64_t at_door_ns);
 /* Nothing of what a side says comes, on a link that it still has. */

@@ -78,8 +78,9 @@ void world_frame_begins(const struct wire *w, enum sim_side side, uint32_t type,
 	faults_at_frame(type, FRAME_BEGINS);
 }
 
-void world_frame_written(enum sim_side side, uint32_t type)
+void world_frame_written(const struct wire *w, enum sim_side side, uint32_t type)
 {
+	coverage_frame(side, w, type, true);
 	if (type != MESSAGE_HEARTBEAT)
 		sim_trace("%s %s", arrow(side), message_name(type));
 	faults_at_frame(type, FRAME_WRITTEN);
@@ -100,6 +101,7 @@ void world_frame_read(const struct wire *w, enum sim_side side, uint32_t type)
 		sim_trace("%s: read %s", side == SIM_SOURCE ? "source" : "destination", message_name(type));
 	if (side == SIM_DESTINATION && type == MESSAGE_HELLO)
 		met(&embedders[side], wire_migration(w));
+	coverage_frame(side, w, type, false);
 	promises_read(wire_migration(w), side, type);
 	faults_at_frame(type, FRAME_READ);
 }
@@ -156,6 +158,7 @@ static void choose_habits(void)
 	h->alone = sim_one_in(2);
 	h->patience_ns = sim_spread(SIM_MS, sim_one_in(2) ? 200 * SIM_MS : sim_one_in(4) ? 150 * SIM_S : 20 * SIM_S);
 	h->slow_ns = sim_spread(10 * US, 100 * SIM_MS);
+	h->quick_ns = US;
 	h->fails = sim_one_in(8) ? 4 : 0;
 	h->hangs = sim_one_in(8) ? 4 : 0;
 	h->log_fails = sim_one_in(8) ? (uint32_t)sim_spread(1, 16) : 0;
@@ -388,10 +391,10 @@ static bool run_once(uint64_t seed, uint64_t chance)
 	disk_make();
 	choose_habits();
 	choose_pace(seed);
+	talk_reset();
 	faults_plan(seed);
 	guest_prepare_destination(embedder_habits.used);
 	promises_reset();
-	talk_reset();
 	memset(embedders, 0, sizeof embedders);
 	embedder_hold_lock(SIM_SOURCE, 0);
 	sim_trace("seed %lu: %u pages in %u regions, %lu streams, %s, %u faults", seed, guest.pages, guest.regions,

@@ -23,6 +23,6 @@ bool world_unreachable(void);
 void world_given(enum sim_side side, uint32_t type);
 /* A link frame is about to be written, was written as a whole, was read as a whole by `side`. */
 void world_frame_begins(const struct wire *w, enum sim_side side, uint32_t type, uint32_t number);
-void world_frame_written(enum sim_side side, uint32_t type);
+void world_frame_written(const struct wire *w, enum sim_side side, uint32_t type);
 void world_frame_read(const struct wire *w, enum sim_side side, uint32_t type);
 void world_batch(enum sim_side side, uint32_t type);
