@@ -171,9 +171,13 @@ uint64_t wires_garbled_for(enum sim_side side)
 
 	for (uint32_t i = 0; i < n_wires; i++) {
 		const struct wire *w = &wires[i];
-		if (w->link && !w->stray && wire_open_at(w, side) && w->end[side].fd && w->end[!side].garbled_at &&
-		    sim_now - w->end[!side].garbled_at > longest)
-			longest = sim_now - w->end[!side].garbled_at;
+		struct end *from = &wires[i].end[!side];
+		if (!w->link || w->stray || !wire_open_at(w, side) || !w->end[side].fd || !from->garbled_at)
+			continue;
+		if (side == SIM_DESTINATION && !w->greeted)
+			from->garbled_at = sim_now; /* nobody reads frames at the door, where a greeting has its own time */
+		if (sim_now - from->garbled_at > longest)
+			longest = sim_now - from->garbled_at;
 	}
 	return longest;
 }
