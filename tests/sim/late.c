@@ -21,6 +21,7 @@ static void push_pages(struct end *e, uint32_t first, uint32_t n)
 {
 	struct seg *s = pipe_push(e, NULL, n * 8, n * SLUICE_PAGE_SIZE);
 
+	s->ready_at += sim_below(2) * 10 * SIM_MS; /* so that SWITCHOVER is read in the midst of them */
 	s->pages = s->late = true;
 	for (uint32_t i = 0; i < n; i++)
 		memcpy(s->data + 8 * i, guest_page(SIM_SOURCE, first + i), 8);

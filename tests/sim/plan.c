@@ -224,7 +224,7 @@ void faults_plan(uint64_t seed)
 		plan_lie();
 		return;
 	}
-	if (sim_one_in(24)) {
+	if (sim_one_in(8)) {
 		plan_late();
 		return;
 	}
