@@ -20,9 +20,14 @@ struct link_frame {
 
 /* ---------------------------------------------------------------- out */
 
+bool frames_open(const struct link *link)
+{
+	return link->up && !atomic_load_explicit(&link->closing, memory_order_relaxed);
+}
+
 int frames_queue(struct link *link, const struct message *m)
 {
-	if (!link->up || atomic_load_explicit(&link->closing, memory_order_relaxed))
+	if (!frames_open(link))
 		return -ENOTCONN;
 	if (link->queued >= FRAMES_QUEUED_MAX)
 		return -ENOBUFS;

@@ -9,6 +9,8 @@ struct link;
 struct message;
 struct sluice;
 
+/* Is there a link that is up, and may more be said on it? Under link->lock, any thread. */
+bool frames_open(const struct link *link);
 /* Queue a frame. Under link->lock, any thread. -ENOTCONN: no link that is up; -ENOBUFS, -ENOMEM. */
 int frames_queue(struct link *link, const struct message *message);
 /* Is there something to write? */

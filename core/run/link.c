@@ -61,7 +61,7 @@ int link_send(struct sluice *s, const struct message *m)
 	struct link *link = &s->link;
 	pthread_mutex_lock(&link->lock);
 	int rc = 0, waiting = (int)(link->embedder_sent - link->embedder_delivered);
-	if (m->type == MESSAGE_EMBEDDER && (!link->epoch_out || waiting >= MESSAGE_UNDELIVERED))
+	if (m->type == MESSAGE_EMBEDDER && frames_open(link) && (!link->epoch_out || waiting >= MESSAGE_UNDELIVERED))
 		rc = -EAGAIN;
 	else
 		rc = frames_queue(link, m);

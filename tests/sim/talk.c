@@ -127,6 +127,7 @@ void talk_now(enum sim_side side)
 		bytes[i] = byte_of(number, i);
 	talks[side].length[number] = (uint16_t)length;
 	talks[side].under_way = true;
+	bool link = embedders[side].session->link.up;
 	int rc = sluice_send_message(embedders[side].session, bytes, length);
 	talks[side].under_way = false;
 	if (rc && rc != -EAGAIN && rc != -ENOTCONN)
@@ -135,6 +136,8 @@ void talk_now(enum sim_side side)
 	if (rc == -ENOTCONN && side == SIM_SOURCE && s->decide.source.phase < SLUICE_DEVICE && outcome_untroubled())
 		sim_violation("messages: the source's is refused in phase %s, and it has a link",
 			      sluice_phase_name(s->decide.source.phase));
+	if (rc == -EAGAIN && !link && !s->link.up)
+		sim_violation("messages: the %s is to try again, and has no link", embedder_names[side]);
 	if (rc == -EAGAIN)
 		stuck(side);
 	else
