@@ -234,6 +234,7 @@ int guest_load(struct guest *guest, const struct sluice_section *sections, size_
 {
 	struct sluice_section of_kind[GUEST_SECTIONS];
 	size_t kinds = 0, disks = 0;
+	int result;
 
 	for (size_t i = 0; i < n && kinds < GUEST_SECTIONS; i++) {
 		if (!guest->disk || strcmp(sections[i].name, "disk"))
@@ -245,7 +246,13 @@ int guest_load(struct guest *guest, const struct sluice_section *sections, size_
 		snprintf(error, SETTINGS_ERROR, "the guest's state has too many sections, or not its disk's");
 		return -EBADMSG;
 	}
-	return guest->kind->load(guest, of_kind, kinds, error);
+	result = guest->kind->load(guest, of_kind, kinds, error);
+	if (result || !guest->disk)
+		return result;
+	result = disk_prepare(guest->disk); /* before the source gives the guest away */
+	if (result)
+		snprintf(error, SETTINGS_ERROR, "cannot start the disk's device: %s", strerror(-result));
+	return result;
 }
 
 bool guest_page_right(const struct guest *guest, uint64_t page, const void *memory)

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* A guest's disk: the file, the device that serves it and the guest's drivers.
  *
- * One end owns the disk at a time: it has the file's lock, and a device thread. The rings, what waits in them, and all that the drivers
- * know are guest memory and travel as such; of the device only its positions in the rings travel, and its counts. So nothing may be in
- * flight when that is saved.
+ * One end owns the disk at a time: it has the file's lock, and only its device has a depth other than 0. The rings, what waits in
+ * them, and all that the drivers know are guest memory and travel as such; of the device only its positions in the rings travel, and
+ * its counts. So nothing may be in flight when that is saved.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -92,20 +92,25 @@ static int begin_anew(struct disk *disk)
 
 bool disk_is_here(const struct disk *disk)
 {
-	return disk->device.started;
+	return disk->image.locked;
+}
+
+int disk_prepare(struct disk *disk)
+{
+	return disk->device.started ? 0 : device_start(&disk->device, disk->image.fd);
 }
 
 int disk_acquire(struct disk *disk, bool anew)
 {
 	int error;
 
-	if (disk->device.started)
+	if (disk_is_here(disk))
 		return 0;
 	error = image_lock(&disk->image);
 	if (!error && anew)
 		error = begin_anew(disk);
 	if (!error)
-		error = device_start(&disk->device, disk->image.fd);
+		error = disk_prepare(disk);
 	if (error)
 		image_unlock(&disk->image);
 	return error;

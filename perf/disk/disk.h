@@ -47,6 +47,9 @@ uint64_t disk_id(const struct disk *disk);
 
 /* ---------------------------------------------------------------- whose it is */
 
+/* Have the device's thread and its io_uring ready, at depth 0, before the disk is this end's: taking it is quick then. The guest's
+ * memory must be as it will be when it runs, for buffers are pinned. 0 or negative errno. */
+int disk_prepare(struct disk *disk);
 /* Take it; -EBUSY: another process has it. anew: its guest begins anew if another had it in between. Nothing to do where this
  * end has it already. It comes at rest, at depth 0. */
 int disk_acquire(struct disk *disk, bool anew);
