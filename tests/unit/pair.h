@@ -28,7 +28,8 @@ struct side {
 	uint64_t paused_ns, resumed_ns, stopped_ns; /* the last as sluice says when it resumes */
 	uint32_t depth, in_flight;                  /* of its disk, where it has one */
 	unsigned tries, windows, paused_busy;
-	int depth_error, answer;        /* of io_depth; of drain_try, whatever is in flight, 0: the truth */
+	int depth_error, restore_error; /* of io_depth, for fewer than usual and for as many */
+	int answer;                     /* of drain_try, whatever is in flight; 0: the truth */
 	unsigned depth_ms;              /* that io_depth takes, once a window is to be opened */
 	char warning[SLUICE_ERROR_MAX]; /* the last */
 	unsigned pauses, resumes, rounds, doubts;
@@ -165,7 +166,7 @@ static inline int on_io_depth(void *opaque, uint32_t requests)
 		poll(NULL, 0, (int)side->depth_ms);
 	side->windows += !requests && side->depth;
 	side->depth = requests;
-	return requests == SLUICE_IO_DEPTH_USUAL ? 0 : side->depth_error;
+	return requests == SLUICE_IO_DEPTH_USUAL ? side->restore_error : side->depth_error;
 }
 
 static inline int on_drain_try(void *opaque)

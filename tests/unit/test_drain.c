@@ -32,7 +32,6 @@ struct rig {
 	uint64_t quiet_ns, longest_quiet_ns; /* the guest runs and nothing is picked up */
 	uint64_t quiet_since;
 	uint64_t stopped_ns, shallow_ns;
-	uint64_t restored_late_ns; /* from a window's end to the usual depth, at most */
 	unsigned pauses, busy_pauses, warnings, phases_draining, tries_when_far;
 	uint64_t dirty;
 	struct message message;

@@ -161,6 +161,27 @@ static void depth_that_is_not_taken(void)
 	pair_stop(&p);
 }
 
+/* Not even the usual depth is taken back after a window in vain: that is told, and the guest is not stopped for it. */
+static void depth_that_is_not_restored(void)
+{
+	struct pair p;
+
+	pair_start(&p);
+	give_disk(&p);
+	p.source.restore_error = -EIO;
+	p.source.in_flight = 1;
+	start(&p);
+	CU_ASSERT_FATAL(loop(&p, has_warned));
+	CU_ASSERT_PTR_NOT_NULL(strstr(p.source.warning, "io_depth"));
+	CU_ASSERT(p.source.running && !p.source.pauses);
+	p.source.in_flight = 0;
+	p.source.restore_error = 0;
+	CU_ASSERT_FATAL(loop(&p, both_completed));
+	CU_ASSERT_EQUAL(p.source.pauses, 1);
+	CU_ASSERT_EQUAL(sluice_close(p.source.session), 0);
+	pair_stop(&p);
+}
+
 /* An embedder that takes a second for each window to begin: nothing of it is downtime, and it comes to an end. */
 static void depth_that_takes_long(void)
 {
@@ -692,9 +713,10 @@ static void close_and_resolve_have_their_time(void)
 }
 
 SUITE("session", TEST(migrates), TEST(drains), TEST(drain_that_fails), TEST(drain_answered_with_nonsense),
-      TEST(depth_that_is_not_taken), TEST(depth_that_takes_long), TEST(long_windows_are_warned_of),
-      TEST(sections_outlive_dispatch), TEST(callbacks_that_fail), TEST(slow_callbacks_are_not_death),
-      TEST(nobody_is_dead_before_times_are_agreed), TEST(a_callback_that_never_answers), TEST(the_clock_jump_is_told),
-      TEST(cancels), TEST(limits_change_while_it_runs), TEST(switchover_bandwidth_changes_while_it_runs),
-      TEST(marks_in_a_fetched_round_are_told), TEST(a_log_slow_to_stop_holds_nobody_up), TEST(what_is_left_falls),
-      TEST(marks_and_discards_count), TEST(close_and_resolve_have_their_time))
+      TEST(depth_that_is_not_taken), TEST(depth_that_is_not_restored), TEST(depth_that_takes_long),
+      TEST(long_windows_are_warned_of), TEST(sections_outlive_dispatch), TEST(callbacks_that_fail),
+      TEST(slow_callbacks_are_not_death), TEST(nobody_is_dead_before_times_are_agreed), TEST(a_callback_that_never_answers),
+      TEST(the_clock_jump_is_told), TEST(cancels), TEST(limits_change_while_it_runs),
+      TEST(switchover_bandwidth_changes_while_it_runs), TEST(marks_in_a_fetched_round_are_told),
+      TEST(a_log_slow_to_stop_holds_nobody_up), TEST(what_is_left_falls), TEST(marks_and_discards_count),
+      TEST(close_and_resolve_have_their_time))
