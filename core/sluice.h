@@ -234,8 +234,8 @@ enum sluice_param {
 				   * 0: what the rounds before it got (default) */
 	/* Of ops.drain_try. A window is a time in which the running guest's I/O is not picked up, so that what is in flight can end. */
 	SLUICE_DRAIN_DEPTH,     /* requests in flight when the end is near; default 1 */
-	SLUICE_DRAIN_WINDOW_MS, /* a window is no longer; default 500, 30000 at most. The first is of 5 ms, and each after one in vain
-				 * twice as long. Stay well below the guest's I/O timeout: Linux gives a SCSI disk 30 s. From 20 s on there is a
+	SLUICE_DRAIN_WINDOW_MS, /* a window is no longer; default 500, 30000 at most. The first is of 5 ms, and one after one that was
+				 * too short twice as long. Stay well below the guest's I/O timeout: Linux gives a SCSI disk 30 s. From 20 s on there is a
 				 * warning */
 	SLUICE_DRAIN_SHARE,     /* percent of the migration that all windows may take together; default 5 */
 	SLUICE_DRAIN_TRIES,     /* windows in vain before SLUICE_DRAIN_FAIL, 0: any number; default 10 */
