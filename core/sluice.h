@@ -424,7 +424,8 @@ struct sluice_stats {
 	uint64_t memory_bytes;
 	double setup_ms, total_ms;
 	double arm_ms; /* of setup_ms: making the bitmaps and starting the tracker */
-	double downtime_ms, downtime_expected_ms;
+	double downtime_ms;
+	double downtime_expected_ms; /* were it stopped now; from when it is stopped on, as expected at that moment */
 	struct {
 		double pause, hold, save, last_round, state, handoff;
 	} downtime_parts_ms;

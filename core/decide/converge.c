@@ -45,6 +45,11 @@ static void blend(double *estimate, double measured, double weight)
 	*estimate = *estimate > 0 ? (1 - weight) * *estimate + weight * measured : measured;
 }
 
+static uint64_t whole(double pages)
+{
+	return pages >= 1 ? (uint64_t)(pages < 1e15 ? pages : 1e15) : 0;
+}
+
 static double sends(const struct converge *c)
 {
 	return c->pages_per_s > 0 ? c->pages_per_s : prior_pages_per_s;
@@ -96,6 +101,11 @@ void converge_found(struct converge *c, uint64_t now_ns, uint64_t found)
 	c->fetched_ns = now_ns;
 	if (s > 0)
 		blend(&c->dirty_pages_per_s, (double)found / s + known, newest);
+}
+
+uint64_t converge_written(const struct converge *c, uint64_t now_ns)
+{
+	return whole(c->dirty_pages_per_s * (double)(now_ns - c->fetched_ns) * 1e-9);
 }
 
 bool converge_survey(struct converge *c, uint64_t now_ns, uint64_t dirty, uint64_t pages, uint64_t discovered)
@@ -213,6 +223,5 @@ uint64_t converge_allowance(struct converge *c, uint64_t state_bytes, uint64_t l
 	if (!c->stuck)
 		return 0;
 	double spare_ms = planned_ms(c, limit_ms) * put_off_share - converge_expected_ms(c, 0, state_bytes);
-	double pages = spare_ms / converge_pages_ms(c, 1, 0);
-	return pages >= 1 ? (uint64_t)(pages < 1e15 ? pages : 1e15) : 0;
+	return whole(spare_ms / converge_pages_ms(c, 1, 0));
 }

@@ -38,6 +38,8 @@ void converge_progress(struct converge *c, uint64_t now_ns, uint64_t pages, uint
 void converge_sent(struct converge *c, uint64_t now_ns, uint64_t pages, uint64_t nonzero_pages);
 /* Syncs of the time since the last converge_found() found so many pages. */
 void converge_found(struct converge *c, uint64_t now_ns, uint64_t found);
+/* About how many pages were written since. */
+uint64_t converge_written(const struct converge *c, uint64_t now_ns);
 /* A survey in the midst of a round, or the full count that it begins with: so many pages are known to be dirty, of those ever looked at,
  * and so many of these were looked at for the first time (`discovered`, of the session). Returns whether the dirty rate was measured: not
  * by a round's first. */

@@ -68,6 +68,10 @@ void source_pause(struct source *s, const struct input *in, struct actions *out)
 	s->pause_ns = in->now_ns;
 	s->paused_ns = s->continued_ns = 0;
 	s->guest_stopped = true;
+	/* What was written since the count goes in the last round too. Its tail, READY and GO are on their way one after the other; no round
+	 * makes less of that, so it is told, and not judged by. The figure stays, to be held against the downtime. */
+	uint64_t pages = s->counted + converge_written(&s->converge, in->now_ns);
+	s->expected_ms = converge_expected_ms(&s->converge, pages, s->state_bytes) + 1.5e-6 * (double)in->round_trip_ns;
 	drain_bind(&s->drain, in);
 	if (!in->params.hold)
 		enter(s, out, SLUICE_DEVICE);
@@ -87,10 +91,11 @@ static void final_synced(struct source *s, const struct input *in, struct action
 	s->synced_ns = in->now_ns;
 	double so_far = ms_between(s->pause_ns + held_ns(s), in->now_ns);
 	double save_ms = ms_between(s->continued_ns, s->saved_ns);
-	s->expected_ms = converge_stopped(&s->converge, so_far, save_ms, in->remaining, s->state_bytes);
-	if (s->expected_ms > (double)in->params.downtime_limit_ms) {
+	double stands_ms = converge_stopped(&s->converge, so_far, save_ms, in->remaining, s->state_bytes);
+	if (stands_ms > (double)in->params.downtime_limit_ms) {
 		converge_in_vain(&s->converge, so_far, save_ms);
 		if (in->remaining) {
+			s->expected_ms = stands_ms;
 			turn_back(s, in, out, false);
 			return;
 		}

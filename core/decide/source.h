@@ -49,6 +49,7 @@ struct source {
 	uint32_t round;  /* open or last one */
 	uint32_t landed; /* that passed the destination's gate */
 	uint64_t round_opened_ns, round_pages_before, round_sync_ns, round_dirty;
+	uint64_t counted;                  /* dirty pages, by the last count of a running guest */
 	uint64_t put_off;                  /* by the last round but for the last */
 	uint64_t struggled_ns;             /* when it was last looked at whether it converges */
 	uint32_t enough;                   /* surveys in a row after which the open round buys nothing more */
@@ -64,7 +65,7 @@ struct source {
 	uint64_t state_bytes;
 	/* The switchover, as measured. */
 	uint64_t pause_ns, paused_ns, continued_ns, saved_ns, synced_ns, sent_ns, ready_ns, running_ns;
-	double expected_ms;
+	double expected_ms; /* the downtime; from the moment at which the guest was last stopped it stays */
 	struct stream_loss loss;
 	/* A link that was lost. */
 	uint32_t dials;     /* the link's number */

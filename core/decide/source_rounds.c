@@ -153,6 +153,7 @@ void source_count(struct source *s, const struct input *in, struct actions *out)
 
 void source_counted(struct source *s, const struct input *in, struct actions *out)
 {
+	s->counted = in->remaining;
 	if (s->cut) /* only part of the time since the last fetch is known; surveys have just measured it */
 		s->converge.fetched_ns = in->now_ns;
 	else

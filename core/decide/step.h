@@ -77,6 +77,7 @@ struct input {
 	uint64_t discovered;           /* INPUT_SYNCED, INPUT_SURVEYED: pages that first fetches have reported, of the session */
 	uint64_t unseen;               /* pages that no fetch has looked at yet */
 	uint64_t put_off;              /* of the dirty ones, those that the round has put off: heat.h */
+	uint64_t round_trip_ns;        /* of the link, all inputs; 0: not known */
 	uint64_t found;                /* pages that syncs found newly dirty since the round opened */
 	uint64_t sync_ns;              /* what they took */
 	uint64_t state_bytes;          /* INPUT_DONE of save: what is to travel */

@@ -490,6 +490,7 @@ static void complete(struct sluice *s, struct input *in, char text[SLUICE_ERROR_
 	if (in->type == INPUT_SYNCED || (in->type == INPUT_ROUND_SENT && !s->fetched))
 		in->found = atomic_exchange_explicit(&s->found, 0, memory_order_relaxed);
 	in->sync_ns = atomic_load_explicit(&s->sync_ns, memory_order_relaxed);
+	in->round_trip_ns = atomic_load_explicit(&s->stopped.round_trip_ns, memory_order_relaxed);
 	in->put_off = heat_put_off(&s->heat);
 	in->moved_bytes = stats_moved(s);
 	if (s->side == SIDE_SOURCE)
