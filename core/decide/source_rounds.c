@@ -87,9 +87,10 @@ static void struggle(struct source *s, const struct input *in, struct actions *o
 		return;
 	if (fast)
 		warn_once(&s->warned_fast, out,
-			  "the guest does not converge: it dirties %.0f MB/s, %.0f MB/s get through, its downtime would be %.0f "
-			  "ms; allow more downtime, bandwidth or throttling",
-			  s->converge.dirty_pages_per_s * 4096e-6, s->converge.pages_per_s * 4096e-6, s->expected_ms);
+			  "the guest does not converge: it dirties %.1f MB/s, %.1f MB/s get through, so another round leaves "
+			  "about as much; stopped now it would stand still for %.1f ms, the limit is %" PRIu64
+			  " ms; allow more downtime, bandwidth or throttling",
+			  s->converge.dirty_pages_per_s * 4096e-6, s->converge.pages_per_s * 4096e-6, s->expected_ms, limit_ms);
 	else
 		source_warn_heavy(s, in, out);
 	if (fast && s->throttle < in->params.throttle_max) {
