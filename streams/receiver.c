@@ -228,5 +228,6 @@ void *receiver_run(void *arg)
 		snprintf(text, sizeof(text), "stream %u from %.60s: %s", r->stream, r->transport->peer(conn), r->wrong);
 		owner->config.ops->lost(owner->config.core, r->stream, e, text);
 	}
+	wait_over(&r->waiter);
 	return NULL;
 }

@@ -370,5 +370,6 @@ void *sender_run(void *arg)
 		snprintf(text, sizeof(text), "stream %u to %.60s: %s", s->index, uri_format(&config->uri, to), s->wrong);
 		config->ops->lost(config->core, s->index, r, text);
 	}
+	wait_over(&s->waiter);
 	return NULL;
 }

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <time.h>
 
@@ -12,6 +13,7 @@ struct waiter {
 	_Atomic(const char *) what; /* a string constant, NULL: running */
 	_Atomic uint64_t since_ns;
 	_Atomic uint64_t waited_ns; /* all finished waits together */
+	_Atomic bool ended;         /* the thread: it does nothing any more */
 };
 
 static inline uint64_t now_ns(void)
@@ -35,4 +37,10 @@ static inline uint64_t wait_end(struct waiter *w)
 	atomic_store_explicit(&w->what, NULL, memory_order_release);
 	atomic_fetch_add_explicit(&w->waited_ns, took, memory_order_relaxed);
 	return took;
+}
+
+/* The owner thread ends. */
+static inline void wait_over(struct waiter *w)
+{
+	atomic_store_explicit(&w->ended, true, memory_order_relaxed);
 }

@@ -581,6 +581,7 @@ static void *body(void *arg)
 	if (s->listener)
 		atomic_store_explicit(&s->listener->taken, false, memory_order_release);
 	atomic_store_explicit(&s->ended, true, memory_order_release);
+	wait_over(&s->control_waiter);
 	outbox_ended(&s->outbox);
 	return NULL;
 }

@@ -24,7 +24,9 @@ static void one(struct text *t, const struct waiter *w, uint64_t now)
 {
 	const char *what = atomic_load_explicit(&w->what, memory_order_acquire); /* pairs with wait_begin */
 	uint64_t since = atomic_load_explicit(&w->since_ns, memory_order_relaxed);
-	if (what)
+	if (atomic_load_explicit(&w->ended, memory_order_relaxed))
+		say(t, "%-12s has ended\n", w->thread);
+	else if (what)
 		say(t, "%-12s waits %8.3f s for %s\n", w->thread, now > since ? (double)(now - since) * 1e-9 : 0, what);
 	else
 		say(t, "%-12s runs\n", w->thread);

@@ -355,6 +355,7 @@ static void *body(void *arg)
 	drain(link);
 	greetings_drop_all(&link->greetings);
 	close_conn(link);
+	wait_over(&link->waiter);
 	return NULL;
 }
 

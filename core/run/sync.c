@@ -235,6 +235,7 @@ static void *body(void *arg)
 		}
 	}
 	patiently(y, tracker_stop);
+	wait_over(&y->waiter);
 	return NULL;
 }
 

@@ -15,6 +15,15 @@
 
 #include "tests/unit/pair.h"
 
+/* Does the dump say of this thread that it has ended? */
+static bool ended(const char *dump, const char *thread)
+{
+	const char *line = strstr(dump, thread), *end = line ? strchr(line, '\n') : NULL;
+	const char *says = line ? strstr(line, " has ended") : NULL;
+
+	return says && says < end;
+}
+
 static void migrates(void)
 {
 	struct pair p;
@@ -44,6 +53,8 @@ static void migrates(void)
 	char text[2048];
 	CU_ASSERT(sluice_dump(p.source.session, text, sizeof(text)) > 0);
 	CU_ASSERT(strstr(text, "completed") && strstr(text, "link"));
+	/* Nothing is left to send, and the link is there for messages. */
+	CU_ASSERT(ended(text, "sender 0") && ended(text, "sender 1") && !ended(text, "link") && !ended(text, "control"));
 	CU_ASSERT_EQUAL(sluice_close(p.source.session), 0);
 	pair_stop(&p);
 }
