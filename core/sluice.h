@@ -379,7 +379,9 @@ SLUICE_API int sluice_event_fd(struct sluice *session);
  * counts as time under the big lock (stats.lock_held_us), for an embedder's loop usually holds it. */
 SLUICE_API int sluice_dispatch(struct sluice *session);
 
-/* A request is done: error 0 or a negative errno. Any thread. -EINVAL: it was not asked for. */
+/* A request is done: error 0 or a negative errno. Any thread. -EINVAL: it was not asked for.
+ * Where a migration is given up while one is unanswered, for its own lateness too, the answer is waited for, SLUICE_CALLBACK_MS at most from
+ * then on, before the guest is resumed or the session ends: it may still be at work. */
 SLUICE_API int sluice_done(struct sluice *session, enum sluice_request request, int error);
 
 /* For how long the guest has stood still, in ns: since SLUICE_PAUSE was done, at whichever side, until SLUICE_RESUME was done here, or until now.
@@ -472,8 +474,8 @@ SLUICE_API int sluice_get_stream_stats(struct sluice *session, uint32_t stream, 
 /* The first error, or code 0. The error of a doubt goes when the doubt ends. Any thread. */
 SLUICE_API void sluice_get_error(struct sluice *session, struct sluice_error *ret_error);
 
-/* Which thread waits, for what, since when, in which phase: one line each, NUL-terminated. Returns the length the whole text has
- * (as snprintf does). Takes no lock, so it works when everything else is stuck. Any thread. */
+/* Which thread waits, for what, since when, in which phase, or has ended: one line each, NUL-terminated. Returns the length the whole
+ * text has (as snprintf does). Takes no lock, so it works when everything else is stuck. Any thread. */
 SLUICE_API size_t sluice_dump(struct sluice *session, char *buffer, size_t size);
 
 SLUICE_API const char *sluice_phase_name(enum sluice_phase phase);
