@@ -112,7 +112,7 @@ struct sluice_event {
 #define SLUICE_REGION_USED 1u      /* destination: may hold something else than zeroes */
 #define SLUICE_REGION_POPULATED 2u /* destination: its pages exist already; landing need not populate */
 
-/* A contiguous piece of guest memory. Both ends add the same regions (name and size) in the same order. */
+/* A contiguous piece of guest memory. Both ends add the same regions (name, size, host page size) in the same order. */
 struct sluice_region {
 	size_t size_of;          /* sizeof (struct sluice_region) */
 	const char *name;        /* unique in the session, copied */
@@ -381,7 +381,8 @@ SLUICE_API int sluice_dispatch(struct sluice *session);
 
 /* A request is done: error 0 or a negative errno. Any thread. -EINVAL: it was not asked for.
  * Where a migration is given up while one is unanswered, for its own lateness too, the answer is waited for, SLUICE_CALLBACK_MS at most from
- * then on, before the guest is resumed or the session ends: it may still be at work. */
+ * then on, before the guest is resumed or the session ends: it may still be at work. A destination's `acquire` and `resume` are waited for
+ * without end. */
 SLUICE_API int sluice_done(struct sluice *session, enum sluice_request request, int error);
 
 /* For how long the guest has stood still, in ns: since SLUICE_PAUSE was done, at whichever side, until SLUICE_RESUME was done here, or until now.
