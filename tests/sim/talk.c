@@ -59,6 +59,8 @@ void talk_begin(enum sim_side side)
 {
 	talks[side].at = sim_now;
 	talks[side].stuck_since = 0;
+	/* Whoever died while sending it may have sent it. */
+	talks[side].sent += talks[side].under_way;
 	talks[side].under_way = false;
 	/* What its last session has sent may still be heard, or not: it counts on. */
 	talks[side].anew_from = talks[side].sent;
