@@ -95,8 +95,12 @@ static void on_event(void *opaque, const struct sluice_event *event)
 	if (e->phase == SLUICE_COMPLETED)
 		talk_word_told(e->side);
 	e->continue_at = FIBER_FOREVER;
-	if (e->phase == SLUICE_PRE_SWITCHOVER && !embedder_habits.never_continues)
-		e->continue_at = sim_now + sim_spread(embedder_habits.quick_ns, embedder_habits.slow_ns);
+	if (e->phase == SLUICE_PRE_SWITCHOVER && !embedder_habits.never_continues) {
+		uint64_t most_ns = embedder_habits.holds_long ? embedder_habits.callback_ms[SIM_SOURCE] * SIM_MS / 2
+							      : embedder_habits.slow_ns;
+		e->continue_at = sim_now + sim_spread(embedder_habits.quick_ns, most_ns);
+		faults_last_until(e->continue_at);
+	}
 	/* A session that is over may stay for a peer in doubt, or be closed soon. */
 	if (e->phase == SLUICE_COMPLETED)
 		e->close_at = sim_now + (talk_lasts()                             ? 12 * SIM_S

@@ -58,6 +58,7 @@ struct embedder_habits {
 	bool hard;            /* its guest writes more than a slow wire carries */
 	bool turns_knobs;     /* changes parameters while it migrates */
 	bool never_continues; /* once held before the switchover */
+	bool holds_long;      /* longer than the wire may take while the guest stands still */
 	bool used;            /* the destination's memory is */
 	uint32_t sections, section_bytes;
 };

@@ -109,6 +109,10 @@ void heed_step(enum sim_side side, const struct input *in, const struct actions 
 		heeds[side].done_at = in->now_ns;
 	if (side == SIM_SOURCE)
 		check_go(actions);
+	/* What was written since may be in the log still. */
+	if (side == SIM_SOURCE && in->type == INPUT_SYNCED && in->code && cancellable &&
+	    world_session(side)->decide.source.state < SOURCE_GIVING_UP)
+		sim_violation("Law 3: a sync has failed (%d), and the source goes on", in->code);
 	if (in->type == INPUT_CANCEL && cancellable && phase != SLUICE_CANCELLING && phase != SLUICE_CANCELLED)
 		sim_violation("Law 9: the %s is cancelled in time, and is %s", embedder_names[side], sluice_phase_name(phase));
 	if (in->type == INPUT_LINK_BACK && side == SIM_DESTINATION && actions->n)
@@ -136,9 +140,14 @@ void heed_look(void)
 
 	check_streams(SIM_SOURCE);
 	check_streams(SIM_DESTINATION);
-	if (!s || !timeout_ms)
+	if (!s)
 		return;
 	const struct source *d = &s->decide.source;
+	if (d->tell_until_ns && d->state != SOURCE_ENDED && sim_now > d->tell_until_ns + LATE_MS * SIM_MS)
+		sim_violation("Law 6: the source was to let the destination know for so long, and tries on for %lu ms",
+			      (sim_now - d->tell_until_ns) / SIM_MS);
+	if (!timeout_ms)
+		return;
 	if (d->state != SOURCE_NEW && source_cancellable(d) && sim_now > d->started_ns + (timeout_ms + LATE_MS) * SIM_MS &&
 	    sim_now > changed_at + LATE_MS * SIM_MS)
 		sim_violation("Law 6: the migration may last %lu ms, and goes on for %lu", timeout_ms,

@@ -37,6 +37,33 @@ static uint32_t page_of(const struct landing *landing, const struct extent *e)
 	return (uint32_t)((landing->memory->regions[e->region].address - guest_memory(SIM_DESTINATION)) / WIRE_PAGE + e->page);
 }
 
+static bool has_bit(const struct bitmap *bitmap, uint64_t bit)
+{
+	return ((const volatile uint64_t *)(const volatile void *)bitmap->words)[bit / 64] >> bit % 64 & 1;
+}
+
+/* missing, landing, received: while bytes come a page is the second, whatever it was; and not when they have come. */
+static void must_be_landing(const struct landing *landing, const struct extent *e, bool is)
+{
+	for (uint64_t i = 0, bit = memory_bit(&landing->memory->regions[e->region], e->page); i < e->count; i++)
+		if (has_bit(&landing->landing, bit + i) != is)
+			sim_violation("Law 3: page %lu of region %u is %s", e->page + i, e->region,
+				      is ? "claimed, and does not count as landing" : "in place, and counts as landing still");
+}
+
+/* What is reported to have landed is in place: the batch that is being landed does not count yet. */
+static void must_not_count_yet(void)
+{
+	const struct sluice *s = world_session(SIM_DESTINATION);
+
+	for (uint32_t i = 0; s && s->receivers && i < s->welcome.streams; i++) {
+		const volatile struct receiver *r = (const volatile struct receiver *)&s->receivers->receiver[i];
+		if (r->stats.batches > r->place.seq)
+			sim_violation("Law 3: stream %u has landed %lu batches, it says, and is landing number %lu", i,
+				      r->stats.batches, r->place.seq + 1);
+	}
+}
+
 static bool received(uint32_t page)
 {
 	const struct sluice *s = world_session(SIM_DESTINATION);
@@ -46,9 +73,7 @@ static bool received(uint32_t page)
 		uint64_t first = (uint64_t)(r->address - guest_memory(SIM_DESTINATION)) / WIRE_PAGE;
 		if (page >= first && page < first + r->pages) {
 			uint64_t bit = memory_bit(r, page - first);
-			return ((const volatile uint64_t *)(const volatile void *)s->landing.received.words)[bit / 64] >>
-				       bit % 64 &
-			       1;
+			return has_bit(&s->landing.received, bit);
 		}
 	}
 	return false;
@@ -80,6 +105,7 @@ int __wrap_landing_place(struct landing *landing, const struct extent *extent, v
 		not_yet_received(p, "when it is claimed");
 		page_state[p] = (uint8_t)((page_state[p] & LANDED_ONCE) | CLAIMED);
 	}
+	must_be_landing(landing, extent, true);
 	return 0;
 }
 
@@ -93,6 +119,8 @@ void __wrap_landing_placed(struct landing *landing, const struct extent *extent)
 	}
 	__real_landing_placed(landing, extent);
 	must_count(extent, page_of(landing, extent));
+	must_be_landing(landing, extent, false);
+	must_not_count_yet();
 }
 
 int __real_landing_zero(struct landing *landing, const struct extent *extent);
