@@ -12,8 +12,12 @@
 
 #include "core/memory/tracker_kinds.h"
 
+#ifndef LOG_PIECE_PAGES
+#define LOG_PIECE_PAGES 4096 /* fewer in the simulator, whose guests are of one piece else */
+#endif
+
 /* 16 MiB: re-arming 4096 pages is the longest hold of the lock. */
-enum { PIECE_PAGES = 4096, PIECE_WORDS = PIECE_PAGES / 64 };
+enum { PIECE_PAGES = LOG_PIECE_PAGES, PIECE_WORDS = PIECE_PAGES / 64 };
 
 static int lock(const struct tracker *tracker)
 {
