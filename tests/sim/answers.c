@@ -44,6 +44,8 @@ void answers_asked(struct embedder *e, enum sluice_request r)
 		sim_violation("%s is asked for %s twice", embedder_names[e->side], requests[r]);
 	*a = (struct answer){ .due = true, .since = sim_now, .at = sim_now, .asked_at = coverage_asked_at[e->side] };
 	a->patience_ms = e->side == SIM_SOURCE ? knobs_least(SLUICE_CALLBACK_MS, SOON_MS) : embedder_habits.callback_ms[e->side];
+	const uint64_t *callback_ms = embedder_habits.callback_ms, least_ms = callback_ms[callback_ms[1] < callback_ms[0]];
+	bool long_load = false;
 	enum fault fault = faults_of_request(e->side);
 	if (fault == FAULT_CALLBACK_FAILS || (embedder_habits.fails && sim_one_in(embedder_habits.fails)))
 		a->code = sim_one_in(2) ? -EIO : -EROFS;
@@ -51,11 +53,13 @@ void answers_asked(struct embedder *e, enum sluice_request r)
 	if (fault == FAULT_CALLBACK_HANGS || (embedder_habits.hangs && sim_one_in(embedder_habits.hangs)))
 		a->at += embedder_habits.slow_ns + sim_spread(SIM_MS, 3 * embedder_habits.param[SLUICE_CALLBACK_MS] * SIM_MS) +
 			 (sim_one_in(4) ? 8 * SIM_S : 0);
+	else if (r == SLUICE_LOAD && embedder_habits.loads_long && !embedder_habits.turns_knobs)
+		long_load = true, a->at += sim_below(least_ms * SIM_MS / 2);
 	else if (!sim_one_in(3))
 		a->at += sim_spread(embedder_habits.quick_ns, embedder_habits.slow_ns);
 	if (a->code && e->side == SIM_DESTINATION && r >= SLUICE_ACQUIRE)
 		e->may_drop = true;
-	a->hangs = a->at > sim_now + embedder_habits.slow_ns;
+	a->hangs = a->at > sim_now + embedder_habits.slow_ns && !long_load;
 	if (r == SLUICE_INCOMING_GUEST && guest.running[SIM_DESTINATION]) /* one is here already */
 		a->code = -EEXIST;
 	faults_last_until(a->at);

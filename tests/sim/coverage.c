@@ -134,8 +134,10 @@ static void note(enum sim_side side, const struct input *in, enum sluice_phase p
 		spot->words--;
 	if (in->type == INPUT_MESSAGE && news && !promises_wrong(side, in->message))
 		spot->taken = (uint8_t)in->message->type;
-	if (in->type == INPUT_RESOLVE && out->n)
+	if (in->type == INPUT_RESOLVE && out->n) {
 		embedders[side].resolved = true;
+		embedders[side].let_go = !in->value;
+	}
 	for (uint32_t i = 0; i < out->n; i++) {
 		const struct action *a = &out->list[i];
 		if (among(a->type, BIT(ACTION_ADMIT) | BIT(ACTION_DIAL) | BIT(ACTION_LINK_DROP)))

@@ -40,6 +40,7 @@ struct embedder {
 	uint64_t close_at, cancel_at, continue_at;
 	int resolve;   /* operator: -1 nothing, 0 discard, 1 run */
 	bool resolved; /* was told so, and it took effect */
+	bool let_go;   /* and it was to discard */
 	uint32_t pauses;
 	char because[80]; /* what it says of its last failure; "": nothing */
 };
@@ -58,6 +59,7 @@ struct embedder_habits {
 	bool hard;            /* its guest writes more than a slow wire carries */
 	bool turns_knobs;     /* changes parameters while it migrates */
 	bool never_continues; /* once held before the switchover */
+	bool loads_long;      /* half as long as it may: no wire, and no tracker, has so much time while the guest stands still */
 	bool holds_long;      /* longer than the wire may take while the guest stands still */
 	bool used;            /* the destination's memory is */
 	uint32_t sections, section_bytes;

@@ -18,6 +18,8 @@ static struct {
 	uint32_t round;    /* that SWITCHOVER named: the attempt */
 	bool tells, alone; /* dials though it is over; and nobody listens there */
 	bool never_went;   /* it dials again, and NEVER was said to it before */
+	uint32_t dials;
+	uint64_t dialled_at;
 } words[PROMISES_MIGRATIONS][2];
 static uint32_t n_migrations;
 
@@ -192,6 +194,13 @@ void promises_dials(uint32_t migration)
 	enum sluice_phase phase = embedders[SIM_SOURCE].phase;
 	uint32_t last = words[migration][SIM_SOURCE].last;
 
+	/* The second time at once; from then on it rests. */
+	enum { REST_MS = 250 };
+	uint64_t rested = sim_now - words[migration][SIM_SOURCE].dialled_at;
+	if (++words[migration][SIM_SOURCE].dials > 2 && rested < REST_MS * SIM_MS && !embedders[SIM_SOURCE].resolved)
+		sim_violation("Law 6: the source dials for the %uth time, %lu ms after the last",
+			      words[migration][SIM_SOURCE].dials, rested / SIM_MS);
+	words[migration][SIM_SOURCE].dialled_at = sim_now;
 	words[migration][SIM_SOURCE].never_went |= promises_was_written(migration, SIM_DESTINATION, MESSAGE_NEVER);
 	words[migration][SIM_SOURCE].tells = phase == SLUICE_FAILED || phase == SLUICE_CANCELLED;
 	if (!words[migration][SIM_SOURCE].tells ||
@@ -253,6 +262,9 @@ static void source_phase(uint32_t migration, enum sluice_phase phase)
 	if (over && promises_was_given(migration, SIM_SOURCE, MESSAGE_GO) &&
 	    !promises_was_read(migration, SIM_SOURCE, MESSAGE_NEVER) && !s->resolved)
 		sim_violation("Law 5: the source says %s after GO", sluice_phase_name(phase));
+	/* It says that the guest is here. */
+	if (over && s->resolved && s->let_go && !s->resume_failed && !guest.running[SIM_SOURCE])
+		sim_violation("Law 5: the operator lets the guest go, and the source says %s", sluice_phase_name(phase));
 }
 
 static void destination_phase(uint32_t migration, enum sluice_phase phase)

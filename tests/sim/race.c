@@ -74,7 +74,7 @@ void race_plan(void)
 	h->param[SLUICE_STREAMS] = sim_one_in(4) ? 1 : 2 + sim_below(7);
 	h->slow_ns = sim_spread(10 * US, SIM_MS);
 	h->fails = h->hangs = h->log_fails = 0;
-	h->never_continues = h->holds_long = false;
+	h->never_continues = h->holds_long = h->loads_long = false;
 	h->param[SLUICE_BANDWIDTH] = 0;
 	h->turns_knobs = false;
 	h->param[SLUICE_TIMEOUT_MS] = 0;

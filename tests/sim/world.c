@@ -165,6 +165,7 @@ static void choose_habits(void)
 	h->lock = sim_one_in(2);
 	h->turns_knobs = sim_one_in(8);
 	h->never_continues = h->param[SLUICE_HOLD] && sim_one_in(16);
+	h->loads_long = sim_one_in(16);
 	h->holds_long = h->param[SLUICE_HOLD] && sim_one_in(4);
 	h->used = sim_one_in(4);
 	h->sections = sim_one_in(3) ? 0 : 1 + (uint32_t)sim_below(3);
