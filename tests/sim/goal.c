@@ -232,17 +232,32 @@ static uint32_t turns(const struct cell *c)
 	return most;
 }
 
+/* What is said next takes its place at once. */
+static bool is_brief(const struct cell *c)
+{
+	bool over = c->phase == SLUICE_FAILED || c->phase == SLUICE_CANCELLED;
+
+	if (c->side == SIM_DESTINATION)
+		return over && c->message == MESSAGE_SWITCHOVER;
+	if (c->fault == FAULT_LOCK_HELD)
+		return c->phase == SLUICE_DEVICE && c->message == MESSAGE_CANCEL;
+	return over && c->message == MESSAGE_EMBEDDER;
+}
+
 /* A cell gets several seeds, the more the longer its way is, for each turn may go wrong. */
 static struct cell goal_of(uint64_t i)
 {
 	static struct cell goals[TRIES * COVERAGE_CELLS];
 	static uint32_t n;
+	enum { BRIEF = 4 };
 
 	if (!n) {
 		n = coverage_cells(goals);
-		for (uint32_t k = n; k-- > 0;)
-			for (uint32_t more = turns(&goals[k]) * turns(&goals[k]) / 2; more; more--)
+		for (uint32_t k = n; k-- > 0;) {
+			uint32_t more = turns(&goals[k]) * turns(&goals[k]) / 2 + (is_brief(&goals[k]) ? BRIEF : 0);
+			for (; more; more--)
 				goals[n++] = goals[k];
+		}
 	}
 	return goals[i % n];
 }

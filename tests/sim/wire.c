@@ -230,6 +230,16 @@ void wire_brought(struct end *e)
 	e->part_at = sim_now;
 }
 
+uint64_t wires_brought_at(enum sim_side side)
+{
+	uint64_t latest = 0;
+
+	for (uint32_t i = 0; i < n_wires; i++)
+		if (!wires[i].link && wires[i].end[side].part_at > latest)
+			latest = wires[i].end[side].part_at;
+	return latest;
+}
+
 uint64_t wires_still_for(enum sim_side side)
 {
 	uint64_t latest = 0;

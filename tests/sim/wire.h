@@ -55,6 +55,8 @@ bool wires_wrong(enum sim_side side);
 bool wires_held_back(enum sim_side side);
 /* For how long no stream has brought a side a whole part of a batch. */
 uint64_t wires_still_for(enum sim_side side);
+/* When one has last brought it. */
+uint64_t wires_brought_at(enum sim_side side);
 /* A stream brings a part of a batch now. */
 void wire_brought(struct end *e);
 /* For how long the door has borne with a stray, since it came or has greeted. */
