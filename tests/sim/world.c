@@ -237,8 +237,9 @@ static uint64_t bound_ns(void)
 	/* All of memory, and once more what was written meanwhile. */
 	uint64_t bytes = 4ull * guest.pages * SLUICE_PAGE_SIZE, limit = param[SLUICE_BANDWIDTH];
 
+	/* A wire carries a window in the time that a byte takes at most. */
 	return (wait + param[SLUICE_DEAD_PEER_MS] + stays + LAST_WORDS_MS + (limit ? bytes * 1000 / limit : 0)) * SIM_MS +
-	       bytes * wire_habits_now.ps_per_byte / 1000;
+	       bytes * wire_habits_now.ps_per_byte / 1000 + bytes / wire_habits_now.window * wire_habits_now.latency_ns;
 }
 
 static void check_progress(void)
