@@ -66,7 +66,11 @@ void answers_asked(struct embedder *e, enum sluice_request r)
 	sim_trace("%s is asked: %s%s", embedder_names[e->side], requests[r], a->code ? " (will fail)" : "");
 	for (int i = 1; i < SLUICE_RESUME && r == SLUICE_RESUME; i++) { /* whatever else was under way is given up */
 		struct answer *other = &e->answers[i];
-		/* But a guest is not resumed while it is being saved, say: the answer is waited for as long as any. */
+		/* But a guest is not resumed while it is being saved, say: the answer is waited for as long as any that is asked for now. */
+		uint64_t passed_ms = (sim_now - other->since) / SIM_MS, ms = other->patience_ms;
+		if (e->side == SIM_SOURCE)
+			ms = knobs_least(SLUICE_CALLBACK_MS, passed_ms + SOON_MS);
+		other->patience_ms = ms < other->patience_ms ? ms : other->patience_ms;
 		if (other->due && sim_now + LATE_MS * SIM_MS < other->since + other->patience_ms * SIM_MS)
 			sim_violation("Law 9: the %s is asked to resume while %s is under way", embedder_names[e->side],
 				      requests[i]);

@@ -105,13 +105,11 @@ static void has_let_know(void)
 static void has_heard(void)
 {
 	const struct embedder *s = &embedders[SIM_SOURCE];
-	uint64_t peaceful =
-		of_callbacks | of_cancels | BIT(FAULT_CRASH_SOURCE) | BIT(FAULT_RESTART_SOURCE) | BIT(FAULT_HOST_SOURCE);
 
 	/* A session that loses its source ends, and lets go of those whom it is showing out: they may have read half of the word, or
 	 * none, where it ends just then. */
-	uint64_t kinds = wire_habits_now.partial || pace_closes(SIM_DESTINATION) ? of_callbacks | of_cancels : peaceful;
-	if (only(kinds & ~BIT(FAULT_CANCEL_SOURCE)) && promises_was_written(s->migration, SIM_DESTINATION, MESSAGE_REFUSE) &&
+	if (only((of_callbacks | of_cancels) & ~BIT(FAULT_CANCEL_SOURCE)) &&
+	    promises_was_written(s->migration, SIM_DESTINATION, MESSAGE_REFUSE) &&
 	    !promises_was_read(s->migration, SIM_SOURCE, MESSAGE_REFUSE))
 		sim_violation("Law 9: the source was refused, and is not told so");
 	/* A destination that gave up while it landed or loaded ends without waiting for BYE. A source that beats on until it hears NEVER

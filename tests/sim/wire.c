@@ -253,14 +253,15 @@ uint64_t wires_still_for(enum sim_side side)
 	return sim_now - latest;
 }
 
-uint64_t wires_stray_for(void)
+uint64_t wires_stray_for(uint64_t offered_ns)
 {
 	uint64_t longest = 0;
 
 	for (uint32_t i = 0; i < n_wires; i++) {
 		const struct end *e = &wires[i].end[SIM_DESTINATION];
-		if (wires[i].stray && e->fd && e->open && sim_now - e->accepted_at > longest)
-			longest = sim_now - e->accepted_at;
+		uint64_t since = e->accepted_at + (e->talked ? offered_ns : 0);
+		if (wires[i].stray && e->fd && e->open && sim_now > since && sim_now - since > longest)
+			longest = sim_now - since;
 	}
 	return longest;
 }

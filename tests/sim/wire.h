@@ -60,7 +60,7 @@ uint64_t wires_brought_at(enum sim_side side);
 /* A stream brings a part of a batch now. */
 void wire_brought(struct end *e);
 /* For how long the door has borne with a stray, since it came or has greeted. */
-uint64_t wires_stray_for(void);
+uint64_t wires_stray_for(uint64_t offered_ns);
 /* Both ends are told (RST), what is on its way is lost. */
 void wire_cut(struct wire *w);
 /* Nothing gets through any more and nobody is told; `from`: what that side sends; SIM_WORLD: both. */
