@@ -550,6 +550,11 @@ static void limits_change_while_it_runs(void)
 	pair_stop(&p);
 }
 
+static bool expects_long(const struct pair *p)
+{
+	return source_stats(p).downtime_expected_ms > 10000;
+}
+
 /* Likewise what the last round is expected to get, by somebody's word: it counts for more than what rounds get, be it less or more. */
 static void switchover_bandwidth_changes_while_it_runs(void)
 {
@@ -565,9 +570,9 @@ static void switchover_bandwidth_changes_while_it_runs(void)
 	CU_ASSERT_EQUAL(sluice_set(p.source.session, SLUICE_SWITCHOVER_BANDWIDTH, 64 << 10), 0);
 	CU_ASSERT_EQUAL(sluice_set(p.source.session, SLUICE_BANDWIDTH, 1 << 20), 0);
 	CU_ASSERT_EQUAL(sluice_set(p.source.session, SLUICE_DOWNTIME_LIMIT_MS, 1500), 0);
+	CU_ASSERT(loop_writing(&p, expects_long, PATIENCE_MS)); /* with the next survey */
 	loop_writing(&p, both_completed, 500);
 	CU_ASSERT(active(&p));
-	CU_ASSERT(source_stats(&p).downtime_expected_ms > 10000);
 	CU_ASSERT_EQUAL(sluice_set(p.source.session, SLUICE_SWITCHOVER_BANDWIDTH, 1 << 30), 0);
 	CU_ASSERT(loop_writing(&p, both_completed, 2500));
 	CU_ASSERT_EQUAL(memcmp(p.source.memory, p.destination.memory, BYTES), 0);
