@@ -35,6 +35,7 @@ static struct {
 	bool strayed;         /* a request came in though none was to be picked up */
 	uint64_t quiet_since; /* the guest runs, and nothing is picked up; 0: not so */
 	uint64_t quiet_ns, began;
+	uint64_t undecided_at;        /* the last time that no window was to be decided about */
 	uint64_t heals_at, ill_until; /* nothing new goes wrong; and what went wrong is over */
 } disk;
 
@@ -82,7 +83,7 @@ void disk_heals(void)
 
 void disk_attempt(void)
 {
-	disk.began = sim_now;
+	disk.began = disk.undecided_at = sim_now;
 	disk.ill_until = disk.heals_at = sim_now + sim_spread(10 * SIM_MS, 10 * SIM_S);
 	disk.quiet_ns = disk.quiet_since = 0;
 	disk.depth = SLUICE_IO_DEPTH_USUAL; /* its process is another one, perhaps */
@@ -234,7 +235,11 @@ void disk_check(void)
 	if (d->quiesced_ns > share_ns + (1 + d->tries * LATE_MS) * SIM_MS)
 		sim_violation("drain: windows took %.1f of %.1f ms", (double)d->quiesced_ns * 1e-6,
 			      (double)(sim_now - disk.began) * 1e-6);
-	bool settled = sim_now > knobs_changed_at(SLUICE_DRAIN_FAIL) + SIM_S;
+	/* While the guest is to stop, or stands still, nobody decides about windows. */
+	enum sluice_phase phase = s->decide.source.phase;
+	if (phase != SLUICE_ACTIVE && phase != SLUICE_DRAINING)
+		disk.undecided_at = sim_now;
+	bool settled = sim_now > knobs_changed_at(SLUICE_DRAIN_FAIL) + SIM_S && sim_now > disk.undecided_at + SIM_S;
 	if (param[SLUICE_DRAIN_FAIL] == SLUICE_DRAIN_FAILS && settled && d->busy > knobs_most(SLUICE_DRAIN_TRIES, 1000))
 		sim_violation("drain: the drain was tried in vain %u times, %lu were allowed", d->busy,
 			      param[SLUICE_DRAIN_TRIES]);
